@@ -1,0 +1,179 @@
+"""From a file, the environment and flags to ``Settings``: read, merge, check.
+
+A flag stands above the environment, the environment above the file, the file above the defaults.
+Every mistake stops the start with one sentence: where, what, and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import fields, replace
+
+from inglenook.config.settings import (
+    EngineSettings,
+    ModelSettings,
+    SamplingDefaults,
+    ServerSettings,
+    Settings,
+    TelemetrySettings,
+    UpstreamSettings,
+)
+
+PREFIX = "INGLENOOK_"
+ENGINES = ("llamacpp", "echo")
+STARTER = ModelSettings(id="starter", path="builtin:starter", engine="llamacpp")
+
+_SHAPES: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "models": ModelSettings,
+    "upstreams": UpstreamSettings,
+    "engines": EngineSettings,
+    "telemetry": TelemetrySettings,
+}
+Json = dict[str, Any]
+
+
+class SettingsError(Exception):
+    """The settings are wrong. The message says where, what, and what to write instead."""
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The one settings object. ``flags`` are given as ``{"server": {"port": 1}}``.
+
+    Raises ``SettingsError``.
+    """
+    said = _read(file) if file is not None else {}
+    for section, values in (*_from_environment(environ).items(), *flags.items()):
+        if isinstance(values, Mapping):
+            said[section] = {**said.get(section, {}), **values}
+        else:
+            said[section] = values
+    return _complete(_checked(said), environ)
+
+
+def _read(file: Path) -> Json:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise SettingsError(f"{file}: cannot be read ({problem.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise SettingsError(f"{file}: is not valid TOML: {problem}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> Json:
+    """``INGLENOOK_SECTION__NAME`` as ``{"section": {"name": value}}``; values as TOML has them, else text."""
+    said: Json = {}
+    for variable, text in environ.items():
+        section, _, name = variable.removeprefix(PREFIX).lower().partition("__")
+        if not variable.startswith(PREFIX) or section not in _SHAPES:
+            continue
+        value = _value(text)
+        if name:
+            said.setdefault(section, {})[name] = value
+        else:
+            said[section] = value
+    return said
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(said: Json) -> Settings:
+    _refuse_unknown("", said, tuple(_SHAPES))
+    for section, shape in _SHAPES.items():
+        values = said.get(section)
+        if values is None:
+            continue
+        many = section in ("models", "upstreams")
+        if many and not isinstance(values, list):
+            raise SettingsError(f"{section}: must be a list of tables, written [[{section}]]")
+        for at, table in enumerate(values if many else [values]):
+            where = f"{section}[{at}]" if many else section
+            if not isinstance(table, dict):
+                raise SettingsError(f"{where}: must be a table")
+            _refuse_unknown(f"{where}.", table, _names(shape))
+            if isinstance(table.get("defaults"), dict):
+                _refuse_unknown(f"{where}.defaults.", table["defaults"], _names(SamplingDefaults))
+    try:
+        return msgspec.convert(said, Settings)
+    except msgspec.ValidationError as problem:
+        raise SettingsError(_explained(str(problem))) from None
+
+
+def _names(shape: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(shape))
+
+
+def _refuse_unknown(where: str, said: Json, known: tuple[str, ...]) -> None:
+    for name in said:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise SettingsError(f"{where}{name}: unknown setting{hint}")
+
+
+def _explained(message: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.server.port`" as "server.port: expected int, got str"."""
+    text, _, at = message.partition(" - at `$")
+    where = at.removesuffix("`").removeprefix(".") or "settings"
+    said = text.replace("`", "")
+    return f"{where}: {said[:1].lower()}{said[1:]}"
+
+
+def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Fill in what follows from the rest: engines from paths, secrets from where they are kept."""
+    models = settings.models
+    if not models and not settings.upstreams:
+        models = (STARTER,)
+    models = tuple(_with_engine(at, model) for at, model in enumerate(models))
+    upstreams = tuple(
+        replace(upstream, api_key=secret(f"upstreams[{at}].api_key", upstream.api_key, environ))
+        for at, upstream in enumerate(settings.upstreams)
+    )
+    _refuse_twice([(f"models[{at}].id", model.id) for at, model in enumerate(models)])
+    return replace(settings, models=models, upstreams=upstreams)
+
+
+def _with_engine(at: int, model: ModelSettings) -> ModelSettings:
+    if model.engine and model.engine not in ENGINES:
+        known = " or ".join(ENGINES)
+        raise SettingsError(f"models[{at}].engine: {model.engine!r} is not an engine; write {known}")
+    return replace(model, engine=model.engine or _inferred(model.path))
+
+
+def _inferred(path: str) -> str:
+    return "echo" if path == "builtin:echo" else "llamacpp"
+
+
+def _refuse_twice(named: list[tuple[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for where, name in named:
+        if name in seen:
+            raise SettingsError(f"{where}: {name!r} is taken by {seen[name]}")
+        seen[name] = where
+
+
+def secret(where: str, value: str, environ: Mapping[str, str]) -> str:
+    """A secret as itself, or from ``env:NAME`` or ``file:PATH``. Raises ``SettingsError``, never with it."""
+    if name := re.fullmatch(r"env:(.+)", value):
+        if name[1] not in environ:
+            raise SettingsError(f"{where}: the environment has no {name[1]}")
+        return environ[name[1]]
+    if path := re.fullmatch(r"file:(.+)", value):
+        try:
+            return Path(os.path.expanduser(path[1])).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise SettingsError(f"{where}: its file cannot be read") from None
+    return value

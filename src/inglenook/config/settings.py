@@ -1,0 +1,151 @@
+"""What an operator may say, as frozen values. Checked once in ``config.load``; never read at import.
+
+Every field here is a setting: its name, its default, and in its ``help`` what it does and its unit.
+The settings reference in the docs is checked against these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server]``: where we listen, and how long we wait."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    drain_seconds: Annotated[
+        float, Meta(ge=0, description="how long running requests may go on after SIGTERM")
+    ] = 10.0
+    max_body_mb: Annotated[
+        float, Meta(gt=0, description="largest request body, in MiB; a larger one is a 413")
+    ] = 10.0
+    load_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="how long a request may wait for its model to load")
+    ] = 600.0
+    ping_seconds: Annotated[
+        float,
+        Meta(gt=0, description="a stream with nothing to say sends an SSE comment this often"),
+    ] = 10.0
+
+
+class SamplingDefaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``defaults`` of a model: used where a request leaves the field out."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | UnsetType = UNSET
+    top_p: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    top_k: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    min_p: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    max_tokens: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    repeat_penalty: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ``[[models]]``: a model that this server runs itself."""
+
+    id: Annotated[str, Meta(min_length=1, description="the name that clients ask for")]
+    path: Annotated[
+        str,
+        Meta(description="a file, `hf:owner/repo[:file]`, or `builtin:NAME`"),
+    ]
+    engine: Annotated[str, Meta(description="`llamacpp` or `echo`; inferred from the path when empty")] = ""
+    aliases: Annotated[tuple[str, ...], Meta(description="other names that clients may use for it")] = ()
+    context: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="tokens that one request may use, prompt and answer together; "
+            "0 is the model's own, at most 8192",
+        ),
+    ] = 0
+    parallel: Annotated[int, Meta(ge=1, le=256, description="requests answered at the same time (slots)")] = 4
+    threads: Annotated[int, Meta(ge=0, description="CPU threads; 0 lets the engine choose")] = 0
+    batch: Annotated[
+        int, Meta(ge=0, description="prompt tokens taken in one step; 0 is the engine's default")
+    ] = 0
+    gpu_layers: Annotated[int, Meta(ge=-1, description="layers put on the GPU; -1 is as many as fit")] = -1
+    mmap: Annotated[bool, Meta(description="map the file instead of reading it")] = True
+    mlock: Annotated[bool, Meta(description="keep the model from being swapped out")] = False
+    chat_template: Annotated[
+        str,
+        Meta(
+            description="a template that the engine knows by name, or a Jinja file; empty is the model's own"
+        ),
+    ] = ""
+    mmproj: Annotated[str, Meta(description="the projector file of a model that sees")] = ""
+    lora: Annotated[tuple[str, ...], Meta(description="LoRA adapter files, each `FILE` or `FILE:SCALE`")] = ()
+    engine_binary: Annotated[
+        str, Meta(description="a `llama-server` program to run in place of the built-in engine")
+    ] = ""
+    args: Annotated[
+        tuple[str, ...], Meta(description="extra arguments for the engine, as its own help has them")
+    ] = ()
+    env: Annotated[dict[str, str], Meta(description="extra environment variables for the engine")] = field(
+        default_factory=dict
+    )
+    defaults: Annotated[SamplingDefaults, Meta(description="sampling values for requests that give none")] = (
+        SamplingDefaults()
+    )
+    max_queue: Annotated[int, Meta(ge=0, description="requests that may wait for a slot; more is a 503")] = (
+        512
+    )
+    preload: Annotated[bool, Meta(description="load at start, not on first use")] = False
+    start_seconds: Annotated[
+        float, Meta(gt=0, description="an engine that gives no first token in this time is stopped")
+    ] = 600.0
+    stop_seconds: Annotated[
+        float, Meta(gt=0, description="time between SIGTERM and SIGKILL when it is stopped")
+    ] = 5.0
+
+
+class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ``[[upstreams]]``: another server that speaks the OpenAI API."""
+
+    name: Annotated[str, Meta(min_length=1, description="what logs call it")]
+    url: Annotated[
+        str,
+        Meta(description="`http://HOST:PORT`, `https://HOST` or `unix:/PATH`, without the /v1"),
+    ]
+    models: Annotated[tuple[str, ...], Meta(min_length=1, description="the model names that it answers to")]
+    api_key: Annotated[
+        str, Meta(description="sent to it as a bearer key; `env:NAME` and `file:PATH` work")
+    ] = ""
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[engines]``: programs that stand in for the built-in ones."""
+
+    llama_server: Annotated[str, Meta(description="a `llama-server` program for every llama.cpp model")] = ""
+
+
+class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[telemetry]``: what is written about the work. Prompts and keys never are."""
+
+    log_level: Annotated[
+        str,
+        Meta(pattern="^(debug|info|warning|error|off)$", description="debug, info, warning, error or off"),
+    ] = "info"
+    log_format: Annotated[str, Meta(pattern="^(json|text)$", description="json or text")] = "text"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an operator said, with defaults for the rest."""
+
+    server: ServerSettings = ServerSettings()
+    models: tuple[ModelSettings, ...] = ()
+    upstreams: tuple[UpstreamSettings, ...] = ()
+    engines: EngineSettings = EngineSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """The settings as plain data for showing, with every secret replaced by ``***``."""
+    shown: dict[str, Any] = to_builtins(settings)
+    for upstream in shown["upstreams"]:
+        if upstream["api_key"]:
+            upstream["api_key"] = "***"
+    for model in shown["models"]:
+        model["env"] = dict.fromkeys(model["env"], "***")
+    return shown

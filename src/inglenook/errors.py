@@ -1,0 +1,176 @@
+"""Every way a request can fail, and how each one looks on the wire.
+
+InglenookError                    500  internal_error
+├── BadRequest                    400  invalid_value: the caller can mend it; ``param`` says where
+│   ├── ContextLengthExceeded     400  context_length_exceeded
+│   └── BodyTooLarge              413  body_too_large
+├── NotFound                      404  not_found
+│   └── ModelNotFound             404  model_not_found
+├── MethodNotAllowed              405  method_not_allowed
+├── RequestTimeout                408  request_timeout: the client stopped sending
+├── Unavailable                   503  nothing was lost; ask again after ``retry_after`` seconds
+│   ├── QueueFull                 503  queue_full
+│   ├── ModelLoading              503  model_loading: the load takes longer than a request may wait
+│   ├── EngineStartFailed         503  model_load_failed: carries the engine's last log lines
+│   └── ShuttingDown              503  shutting_down
+└── EngineError                   502  engine_error: the engine or upstream answered, but wrongly
+    └── EngineLost                502  engine_lost: it ended in the middle of an answer
+
+Errors are raised, never returned, and never log themselves. ``http.edge`` alone turns them into an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class InglenookError(Exception):
+    """A failure we chose to report. A subclass fixes the status, an instance the words.
+
+    The words reach the client: they never hold a path, a prompt, a key or another exception's text.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        if code is not None:
+            self.code = code
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's envelope: ``{"error": {"message", "type", "param", "code"}}``."""
+        return {
+            "error": {
+                "message": str(self),
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
+
+class BadRequest(InglenookError):
+    """The request cannot be served as it stands; ``param`` names the field to mend."""
+
+    status, type, code = 400, "invalid_request_error", "invalid_value"
+
+
+class ContextLengthExceeded(BadRequest):
+    """The prompt does not fit the model. Nothing is ever cut silently."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, *, given: int, limit: int, param: str = "messages") -> None:
+        super().__init__(
+            f"This model's maximum context length is {limit} tokens, but the {param} came to "
+            f"{given} tokens. Shorten the {param}, or raise the model's `context` setting.",
+            param=param,
+        )
+        self.given, self.limit = given, limit
+
+    def body(self) -> dict[str, Any]:
+        body = super().body()
+        body["error"] |= {"prompt_tokens": self.given, "context_length": self.limit}
+        return body
+
+
+class BodyTooLarge(BadRequest):
+    """The body passed ``server.max_body_mb``; the rest of it was not read."""
+
+    status, code = 413, "body_too_large"
+
+
+class NotFound(InglenookError):
+    """No route has this path."""
+
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model, alias or upstream answers to this name."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(InglenookError):
+    """The path exists, but not for this verb."""
+
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"allow", self.allow.encode())]
+
+
+class RequestTimeout(InglenookError):
+    """The client stopped sending in the middle of its request."""
+
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class Unavailable(InglenookError):
+    """Not now. Nothing was done, so the same request may be sent again after ``retry_after`` s."""
+
+    status, code = 503, "unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, retry_after)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", str(self.retry_after).encode())]
+
+
+class QueueFull(Unavailable):
+    """As many requests as the model's ``max_queue`` are waiting already."""
+
+    code = "queue_full"
+
+
+class ModelLoading(Unavailable):
+    """The model is still loading and the request has waited as long as it may."""
+
+    code = "model_loading"
+
+
+class EngineStartFailed(Unavailable):
+    """The engine did not come up. ``log`` has its last lines, paths taken out."""
+
+    code = "model_load_failed"
+
+    def __init__(self, message: str, *, log: tuple[str, ...] = (), retry_after: int = 10) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.log = log
+
+    def body(self) -> dict[str, Any]:
+        body = super().body()
+        if self.log:
+            body["error"]["engine_log"] = list(self.log)
+        return body
+
+
+class ShuttingDown(Unavailable):
+    """The server is draining: what runs may finish, nothing new is begun."""
+
+    code = "shutting_down"
+
+
+class EngineError(InglenookError):
+    """The engine or upstream failed; neither the caller nor the gateway did anything wrong."""
+
+    status, code = 502, "engine_error"
+
+
+class EngineLost(EngineError):
+    """The engine ended, or went silent, before its answer was complete."""
+
+    code = "engine_lost"
