@@ -1,0 +1,360 @@
+"""HTTP/1.1 to one engine or upstream: a pool of kept connections and nothing more.
+
+The relay's inner loop. It hands over body bytes as they came, never parses them, stops reading when its
+reader is slow, and repeats a request on a fresh connection when a kept one turned out to be dead before
+one byte was answered (llama.cpp closes idle connections without a word).
+Foreign exceptions end here: callers see ``EngineLost`` and ``EngineError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from inglenook.errors import EngineError, EngineLost
+
+HIGH_WATER = 256 * 1024
+"""Bytes held for a slow reader before the engine is made to wait."""
+MAX_HEADER_BYTES = 64 * 1024
+CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 60.0
+TICK_SECONDS = 1.0
+MAX_IDLE = 1024
+
+
+class Idle(NamedTuple):
+    """What to do each time that nothing came for a while, so that nobody behind us times out."""
+
+    seconds: float
+    tell: Callable[[], Awaitable[None]]
+
+
+class _StaleConnection(Exception):
+    """A kept connection ended before it answered anything: the request was not taken."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an engine or upstream listens, and what every request to it says."""
+
+    host: str
+    port: int = 0
+    socket: str = ""
+    tls: bool = False
+    base: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """``http://h:p/base``, ``https://h`` or ``unix:/path``. Raises ``ValueError``."""
+        if url.startswith("unix:"):
+            return cls(host="localhost", socket=url.removeprefix("unix:"))
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must start with http://, https:// or unix:/")
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        return cls(host=parts.hostname, port=port, tls=tls, base=parts.path.rstrip("/"))
+
+
+class Response:
+    """One answer: its status and headers, then its body piece by piece."""
+
+    __slots__ = ("_connection", "headers", "status")
+
+    def __init__(self, connection: _Connection, status: int, headers: dict[bytes, bytes]) -> None:
+        self._connection = connection
+        self.status = status
+        self.headers = headers
+        """Names in lower case; of a repeated header, the last."""
+
+    async def read(self) -> bytes | None:
+        """All body bytes that have come since the last call, together; ``None`` at the end.
+
+        Raises ``EngineLost`` when the connection breaks first.
+        """
+        return await self._connection.read()
+
+    async def body(self, limit: int = 256 << 20) -> bytes:
+        """The whole body. Raises ``EngineLost``, and ``EngineError`` past ``limit`` bytes."""
+        pieces: list[bytes] = []
+        size = 0
+        while (piece := await self._connection.read()) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise EngineError("The engine's answer is too large.")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read whole, else cut it, which cancels the work."""
+        self._connection.release()
+
+
+class Channel:
+    """Requests to one address. Owns its connections; ``close`` ends them all."""
+
+    def __init__(self, address: Address, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._address = address
+        default_port = address.port in (0, 443 if address.tls else 80)
+        host = address.host if default_port else f"{address.host}:{address.port}"
+        lines = [f"host: {host}", *(f"{name}: {value}" for name, value in headers)]
+        self._head = "\r\n".join(["", *lines, ""]).encode("latin-1")
+        self._tls = ssl.create_default_context() if address.tls else None
+        self._idle: deque[_Connection] = deque()
+        self._open: set[_Connection] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
+        idle: Idle | None = None,
+    ) -> Response:
+        """Send one request and wait for the head of its answer. The caller closes the response.
+
+        ``idle`` is told of silence before the head and between pieces of the body.
+        Raises ``EngineLost`` when nobody is there or the connection breaks. Cancelling it cuts the
+        connection, which is how an engine learns that nobody waits for its answer.
+        """
+        data = self._encode(method, path, body, headers)
+        while True:
+            connection, fresh = await self._connection()
+            try:
+                return await connection.exchange(data, idle)
+            except _StaleConnection:
+                if fresh:
+                    raise EngineLost("The engine closed the connection without an answer.") from None
+            except BaseException:
+                connection.release()
+                raise
+
+    def close(self) -> None:
+        """End every connection; answers under way fail with ``EngineLost``."""
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for connection in list(self._open):
+            connection.abort()
+
+    def _encode(self, method: str, path: str, body: bytes, headers: tuple[tuple[str, str], ...]) -> bytes:
+        extra = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"{method} {self._address.base}{path} HTTP/1.1".encode() + self._head
+        if body or method == "POST":
+            extra += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        return head + extra.encode("latin-1") + b"\r\n" + body
+
+    async def _connection(self) -> tuple[_Connection, bool]:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.alive:
+                return connection, False
+        if self._closed:
+            raise EngineLost("The engine has ended.")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await self._connect(), True
+        except (OSError, TimeoutError) as problem:
+            raise EngineLost("The engine cannot be reached.") from problem
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        if self._ticker is None:
+            self._ticker = loop.call_later(TICK_SECONDS, self._tick)
+        address = self._address
+
+        def protocol() -> _Connection:
+            return _Connection(self, loop)
+
+        if address.socket:
+            _, connection = await loop.create_unix_connection(protocol, address.socket)
+        else:
+            _, connection = await loop.create_connection(protocol, address.host, address.port, ssl=self._tls)
+        self._open.add(connection)
+        return connection
+
+    def _tick(self) -> None:
+        # One timer for all connections: a timer per read would cost more than the read.
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in list(self._open):
+            connection.tick(now)
+        self._ticker = None if not self._open else loop.call_later(TICK_SECONDS, self._tick)
+
+    def _kept(self, connection: _Connection) -> None:
+        if self._closed or len(self._idle) >= MAX_IDLE:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
+    def _gone(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+
+
+class _Connection(asyncio.Protocol):
+    """One kept connection, serving one request at a time. Only the event loop touches it."""
+
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
+        self._channel, self._loop = channel, loop
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._since = loop.time()
+        self._idle: Idle | None = None
+        self._idled = False
+        self._busy = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._answered = self._has_head = self._complete = False
+        self._keep = True
+        self._paused = False
+
+    # What the channel and the response ask for.
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def exchange(self, data: bytes, idle: Idle | None) -> Response:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise _StaleConnection
+        self._begin()
+        self._busy, self._idle = True, idle
+        transport.write(data)
+        while not self._has_head:
+            if self._transport is None:
+                if not self._answered:
+                    raise _StaleConnection
+                raise EngineLost("The engine ended in the middle of its answer.")
+            await self._wait()
+        return Response(self, self._parser.get_status_code(), self._headers)
+
+    async def read(self) -> bytes | None:
+        while True:
+            if self._pieces:
+                pieces, self._pieces, self._held = self._pieces, [], 0
+                if self._paused:
+                    self._resume()
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self._complete:
+                return None
+            if self._transport is None:
+                raise EngineLost("The engine ended in the middle of its answer.")
+            await self._wait()
+
+    def release(self) -> None:
+        if not self._busy:
+            return
+        self._busy = False
+        if self._complete and self._keep and self.alive:
+            self._since = self._loop.time()
+            self._channel._kept(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def tick(self, now: float) -> None:
+        quiet = now - self._since
+        if not self._busy:
+            if quiet > IDLE_SECONDS:
+                self.abort()
+        elif self._idle is not None and quiet >= self._idle.seconds and self._waiter is not None:
+            self._idled = True
+            self._wake()
+
+    async def _wait(self) -> None:
+        """Until something came; silence is told, not returned."""
+        while True:
+            self._since = self._loop.time()
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+            if not self._idled or self._idle is None:
+                return
+            self._idled = False
+            await self._idle.tell()
+            if self._news():
+                return
+
+    def _news(self) -> bool:
+        return bool(self._pieces) or self._complete or self._transport is None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._answered = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._keep = False
+            self.abort()
+            return
+        if not self._busy:  # bytes that nobody asked for: never reuse what sends them
+            self.abort()
+        elif self._held > HIGH_WATER and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._has_head and not self._complete and self._ends_at_close():
+            self._complete = exc is None
+        self._channel._gone(self)
+        self._wake()
+
+    def _ends_at_close(self) -> bool:
+        # RFC 9112, 6.3: without a length or chunks, the body ends with the connection.
+        framed = b"content-length" in self._headers or b"transfer-encoding" in self._headers
+        return not framed
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise ValueError("header too large")
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._has_head = True
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+        self._held += len(body)
+
+    def on_message_complete(self) -> None:
+        self._keep = self._parser.should_keep_alive()
+        self._complete = True

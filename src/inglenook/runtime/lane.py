@@ -1,0 +1,84 @@
+"""The way to one model: its engine's facts, its turns, and a channel once it is ready.
+
+A local process and a remote upstream are the same thing to whoever relays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from inglenook.config.settings import ModelSettings
+from inglenook.engines.base import Engine
+from inglenook.runtime.channel import Channel
+from inglenook.runtime.process import Process, State
+from inglenook.runtime.turns import Turns
+
+UPSTREAM_SLOTS = 1 << 20
+"""An upstream queues by itself; its turns only count."""
+
+
+class Lane(Protocol):
+    """What the gateway needs of a model."""
+
+    model: ModelSettings
+    engine: Engine
+    turns: Turns
+
+    @property
+    def channel(self) -> Channel | None:
+        """The channel if it is ready now."""
+        ...
+
+    def ready(self) -> asyncio.Future[Channel]:
+        """Make it ready. The future raises ``Unavailable`` when that fails; cancel it to stop waiting."""
+        ...
+
+    async def after_loss(self, channel: Channel) -> None:
+        """Called when ``channel`` broke: waits until the process's owner has seen why, not for long."""
+        ...
+
+    @property
+    def state(self) -> State: ...
+
+
+class LocalLane:
+    """A model that we run ourselves."""
+
+    def __init__(self, model: ModelSettings, engine: Engine, process: Process) -> None:
+        self.model, self.engine, self.process = model, engine, process
+        self.turns = Turns(model.parallel, model.max_queue)
+
+    @property
+    def channel(self) -> Channel | None:
+        return self.process.channel
+
+    def ready(self) -> asyncio.Future[Channel]:
+        return self.process.ready()
+
+    async def after_loss(self, channel: Channel) -> None:
+        await self.process.after_loss(channel)
+
+    @property
+    def state(self) -> State:
+        return self.process.state
+
+
+class UpstreamLane:
+    """A model that another server runs. It is always taken to be ready."""
+
+    state = State.READY
+
+    def __init__(self, model: ModelSettings, engine: Engine, channel: Channel) -> None:
+        self.model, self.engine = model, engine
+        self.channel: Channel | None = channel
+        self._channel = channel
+        self.turns = Turns(UPSTREAM_SLOTS, 0)
+
+    def ready(self) -> asyncio.Future[Channel]:
+        future: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+        future.set_result(self._channel)
+        return future
+
+    async def after_loss(self, channel: Channel) -> None:
+        return
