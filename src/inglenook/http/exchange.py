@@ -1,0 +1,154 @@
+"""One HTTP request and its answer, over ASGI: the body in, the reply out, and whether anybody still listens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from inglenook.errors import BodyTooLarge, InglenookError
+from inglenook.http.asgi import Headers, Receive, Scope, Send
+from inglenook.telemetry.call import Call
+from inglenook.wire import sse
+
+WATCH_AFTER = 0.02
+"""Seconds until we look whether the client left: most answers that are quick need no watcher."""
+
+
+class Exchange:
+    """Reads the request, sends the answer (it is the ``Reply`` of a ``Call``), notes the status."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        self.scope, self.call = scope, call
+        self._receive, self._send = receive, send
+        self._request_id = (b"x-request-id", call.request_id.encode("latin-1"))
+        self.started = False
+
+    @property
+    def query(self) -> bytes:
+        return bytes(self.scope["query_string"])
+
+    async def body(self, limit: int) -> bytes:
+        """The whole request body. Raises ``BodyTooLarge`` past ``limit`` bytes, before reading on."""
+        for name, value in self.scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > limit:
+                raise _too_large(limit)
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def until_client_leaves(self) -> None:
+        """Returns when the client has gone. To be called once the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    # The Reply of a Call.
+
+    async def start(self) -> None:
+        if not self.started:
+            await self._head(
+                200,
+                [
+                    (b"content-type", b"text/event-stream; charset=utf-8"),
+                    (b"cache-control", b"no-cache"),
+                    # Keeps nginx and its like from gathering events into batches.
+                    (b"x-accel-buffering", b"no"),
+                ],
+            )
+
+    async def write(self, events: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
+        await self.answer(200, body, [(b"content-type", content_type)])
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    # What routes and the edge use beside it.
+
+    async def json(self, value: Any, status: int = 200) -> None:
+        await self.answer(status, msgspec.json.encode(value), [(b"content-type", b"application/json")])
+
+    async def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        await self._head(status, [*headers, (b"content-length", str(len(body)).encode())])
+        if self.call.method == "HEAD":
+            body = b""
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, error: InglenookError) -> None:
+        """The error's own status and envelope; in a begun stream, a last event without ``[DONE]``."""
+        self.call.outcome, self.call.code = "error", error.code
+        body = msgspec.json.encode(error.body())
+        if self.started:
+            await self.write(sse.event(body))
+            await self.end()
+            return
+        headers = [(b"content-type", b"application/json"), *error.headers()]
+        if isinstance(error, BodyTooLarge):  # the rest of the body was not read
+            headers.append((b"connection", b"close"))
+        await self.answer(error.status, body, headers)
+
+    async def _head(self, status: int, headers: Headers) -> None:
+        self.started = True
+        self.call.status = status
+        headers.append(self._request_id)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+class ClientLeft(Exception):
+    """The client closed its connection; nobody waits for an answer."""
+
+
+class Departure:
+    """Cancels the current task when the client leaves: its turn is free and its engine stops at once.
+
+    A context manager around the serving of a request whose body was read.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._watcher: asyncio.Task[None] | None = None
+        self.noticed = False
+
+    def __enter__(self) -> Departure:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = self._loop.call_later(WATCH_AFTER, self._watch)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: object, trace: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.noticed and kind is asyncio.CancelledError and self._task.uncancel() == 0:
+            raise ClientLeft from None
+
+    def _watch(self) -> None:
+        # Owned by this block: it is cancelled on every way out of it.
+        self._watcher = self._loop.create_task(self._exchange.until_client_leaves())
+        self._watcher.add_done_callback(self._left)
+
+    def _left(self, watcher: asyncio.Task[None]) -> None:
+        if not watcher.cancelled() and watcher.exception() is None:
+            self.noticed = True
+            self._task.cancel()
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The body is larger than {limit / 2**20:g} MiB. Send less, or raise server.max_body_mb."
+    )

@@ -1,0 +1,158 @@
+"""The HTTP server: uvicorn, with the deadlines that it lacks and an end that is an end.
+
+uvicorn arms a timer only between requests, so a client that sends half a header, or half a body, keeps
+its connection for ever. Here one sweep a second looks at every connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from inglenook.config.settings import ServerSettings
+from inglenook.http.asgi import App
+
+HEADER_SECONDS = 10.0
+"""From a connection's first moment, or the first byte of a later request, to the end of its header."""
+BODY_SECONDS = 20.0
+"""Silence in the middle of a body."""
+SEND_SECONDS = 60.0
+"""A client that reads nothing for so long is cut off."""
+KEEP_ALIVE_SECONDS = 75
+SWEEP_SECONDS = 1.0
+MAX_HEADER_BYTES = 32 * 1024
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, which knows since when it has been waiting for its client."""
+
+    reading: str = "header"
+    """What we wait for: "header", "body", or "" for nothing."""
+    since: float = 0.0
+    stuck_since: float = 0.0
+    header_bytes: int = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self.reading == "body":
+            self.since = self.loop.time()
+        elif not self.reading:
+            self.reading, self.since = "header", self.loop.time()
+        super().data_received(data)
+        if self.reading == "header":
+            self.header_bytes += len(data)
+            if self.header_bytes > MAX_HEADER_BYTES:
+                self.send_400_response("The request's header is too large.")
+
+    def on_headers_complete(self) -> None:
+        self.reading, self.header_bytes = "body", 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.reading = ""
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        self.stuck_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stuck_since = 0.0
+        super().resume_writing()
+
+    def overdue(self, now: float) -> bool:
+        """Whether the client has kept us waiting for too long."""
+        if self.stuck_since and now - self.stuck_since > SEND_SECONDS:
+            return True
+        waited = now - self.since
+        if self.reading == "header":
+            return waited > HEADER_SECONDS
+        return self.reading == "body" and waited > BODY_SECONDS
+
+    def cut(self) -> None:
+        self.transport.abort()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server: signals end it in good order with exit status 0, and slow clients are cut."""
+
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_end = on_end
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again at the end, so that SIGTERM would not be exit status 0.
+        loop = asyncio.get_running_loop()
+        for which in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(which, self._told_to_end)
+        try:
+            yield
+        finally:
+            for which in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(which)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % int(SWEEP_SECONDS * 10) == 0:
+            self._sweep()
+        return await super().on_tick(counter)
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.overdue(now):
+                connection.cut()
+
+    def _told_to_end(self) -> None:
+        if self.should_exit:
+            self.force_exit = True  # told twice: do not wait for streams
+        self.should_exit = True
+        self._on_end()
+
+
+def listen(server: ServerSettings) -> socket.socket:
+    """A bound socket, before anything is loaded. Raises ``OSError`` when the port is taken."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((server.host, server.port))
+        listener.listen(2048)
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def serve(app: App, server: ServerSettings, listener: socket.socket, on_end: Callable[[], None]) -> None:
+    """Serve ``app`` until SIGTERM or SIGINT; returns when everything has ended.
+
+    ``on_end`` is called at the signal, before connections are drained.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        loop="uvloop",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # A float does as well as the int that its signature has.
+        timeout_graceful_shutdown=server.drain_seconds,  # type: ignore[arg-type]
+        backlog=2048,
+    )
+    Server(config, on_end).run(sockets=[listener])

@@ -1,0 +1,71 @@
+"""From a model's settings to its file on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from inglenook.config.settings import ModelSettings
+from inglenook.errors import EngineStartFailed
+from inglenook.policy.reference import BuiltinRef, HubRef, parse_reference
+from inglenook.store import hub
+from inglenook.store.builtin import builtin_path
+from inglenook.store.gguf import FillIn, GGUFError, read_header
+from inglenook.store.hub_error import HubError
+
+LONGEST_DEFAULT_CONTEXT = 8192
+
+
+async def locate(model: ModelSettings) -> tuple[str, ModelSettings]:
+    """The model's file, fetched first if it has to be, and the settings with its own context filled in.
+
+    Called by the pool before each start. Raises ``EngineStartFailed`` when it cannot be had.
+    """
+    if model.engine == "echo":
+        return "", model
+    return await asyncio.to_thread(_locate, model)
+
+
+def _locate(model: ModelSettings) -> tuple[str, ModelSettings]:
+    path = _file(model)
+    try:
+        header = read_header(path)
+    except GGUFError as problem:
+        raise EngineStartFailed(f"The model's file cannot be used: {problem}") from problem
+    if model.context == 0:
+        most = header.context_length or LONGEST_DEFAULT_CONTEXT
+        model = replace(model, context=min(most, LONGEST_DEFAULT_CONTEXT))
+    return str(path), model
+
+
+class FillIns:
+    """The fill-in tokens of each model that has them, as the header of its file says. Remembers them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, FillIn | None] = {}
+
+    def __call__(self, model: ModelSettings) -> FillIn | None:
+        if model.id not in self._known:
+            try:
+                self._known[model.id] = read_header(_file(model)).fill_in
+            except (GGUFError, EngineStartFailed):
+                return None  # the start of the engine says what is wrong
+        return self._known[model.id]
+
+
+def _file(model: ModelSettings) -> Path:
+    try:
+        ref = parse_reference(model.path)
+        if isinstance(ref, BuiltinRef):
+            return builtin_path(ref)
+        if isinstance(ref, HubRef):
+            return hub.ensure(ref)
+    except (ValueError, HubError) as problem:
+        raise EngineStartFailed(f"The model cannot be had: {problem}") from problem
+    path = Path(os.path.expanduser(ref.path))
+    if not path.is_file():
+        raise EngineStartFailed("The model's file is not there. Look at its `path` in the settings.")
+    return path

@@ -1,0 +1,54 @@
+"""Real servers for tests: each fixture starts the shipped program and talks to it over a socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts.server import Server, start
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(autouse=True)
+def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests has any effect on them."""
+    for name in list(os.environ):
+        if name.startswith(("INGLENOOK_", "LLAMA_ARG_", "OPENAI_", "HF_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[StartServer]:
+    """Start servers with the given TOML; all of them have ended when the test has."""
+    running: list[Server] = []
+
+    def start_one(settings: str, *flags: str) -> Server:
+        server = start(settings, tmp_path / f"server{len(running)}", flags)
+        running.append(server)
+        return server
+
+    yield start_one
+    for server in running:
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with the built-in model and an echo model, shared by tests that change nothing."""
+    settings = """
+        [[models]]
+        id = "starter"
+        path = "builtin:starter"
+        aliases = ["gpt-4o-mini"]
+
+        [[models]]
+        id = "team/echo"
+        path = "builtin:echo"
+    """
+    server = start(settings, tmp_path_factory.mktemp("starter"), ())
+    yield server
+    server.end()
