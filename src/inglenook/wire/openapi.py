@@ -1,0 +1,249 @@
+"""The API's description as an OpenAPI 3.1 document, put together from tables. Pure.
+
+To describe a new route: an ``Operation`` in ``openapi_operations``, words for its request's fields in
+``openapi_fields``, and a code in ``openapi_failures`` if it can fail in a new way.
+Contract: OpenAPI Specification 3.1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from inglenook.wire.openapi_failures import Failure, failures
+from inglenook.wire.openapi_fields import BOUNDED, CONSTRAINTS, FIELDS, SCHEMAS, bounds
+from inglenook.wire.openapi_operations import OPERATIONS, TAGS, Operation
+from inglenook.wire.openapi_schemas import ErrorEnvelope
+
+Json = dict[str, Any]
+
+DESCRIPTION = """\
+Private language models on your own machines, behind the OpenAI API.
+
+Any OpenAI client works: give it this server's address with `/v1` as its base URL, and any text as the key.
+
+* **Every answer has an `x-request-id`.** Send one, up to 128 printable characters, and it is kept.
+* **Every error has one shape**, `{"error": {"message", "type", "param", "code"}}`. A path that does not exist
+  is a 404 `not_found`, a wrong method a 405 `method_not_allowed`.
+* **A 503 lost nothing.** Send the same request again after `retry-after` seconds.
+* **Nothing looks complete that is not.** A stream that breaks ends with an `error` event, without `[DONE]`.
+"""
+_SCHEMA = "#/components/schemas/{name}"
+
+
+def document(version: str) -> Json:
+    """The whole document. ``version`` is Inglenook's."""
+    known = failures()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Inglenook",
+            "version": version,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        # Relative to where the document is served: right behind any proxy and under any prefix.
+        "servers": [{"url": "./", "description": "This server"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": _paths(OPERATIONS, known),
+        "components": {
+            "schemas": _schemas(OPERATIONS),
+            "headers": _headers(),
+            "parameters": _parameters(),
+            "examples": {code: _example(failure) for code, failure in known.items()},
+        },
+    }
+
+
+def _paths(operations: Iterable[Operation], known: Mapping[str, Failure]) -> Json:
+    paths: Json = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, known)
+    return paths
+
+
+def _operation(operation: Operation, known: Mapping[str, Failure]) -> Json:
+    described: Json = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": [
+            *(_path_parameter(name, text) for name, text in operation.path_words.items()),
+            {"$ref": "#/components/parameters/x-request-id"},
+        ],
+    }
+    if operation.request is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": _ref(operation.request),
+                    "examples": _examples(operation.requests),
+                }
+            },
+        }
+    described["responses"] = {
+        "200": _success(operation),
+        **_errors([known[code] for code in operation.errors]),
+    }
+    return described
+
+
+def _path_parameter(name: str, text: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": text,
+        "schema": {"type": "string"},
+        "example": "starter",
+    }
+
+
+def _success(operation: Operation) -> Json:
+    content: Json = {
+        "application/json": {
+            "schema": _ref(operation.answer),
+            "examples": _examples(operation.answers),
+        }
+    }
+    if operation.event is not None:
+        content["text/event-stream"] = {
+            "schema": {
+                "type": "string",
+                "description": f"`data:` events, each a `{operation.event.__name__}`, and at the end "
+                "`data: [DONE]`.",
+                "contentMediaType": "text/event-stream",
+                "contentSchema": _ref(operation.event),
+            },
+            "example": operation.events,
+        }
+    stream = "; with `stream` true, as events." if operation.event else "."
+    return {"description": f"The answer{stream}", "headers": _header_refs(), "content": content}
+
+
+def _errors(possible: Sequence[Failure]) -> Json:
+    """One response for each status, which lists that status' codes."""
+    by_status: dict[int, list[Failure]] = {}
+    for failure in possible:
+        by_status.setdefault(failure.example.status, []).append(failure)
+    return {str(status): _error(by_status[status]) for status in sorted(by_status)}
+
+
+def _error(same: Sequence[Failure]) -> Json:
+    retry = {"retry-after"} if any(failure.repeatable for failure in same) else set()
+    return {
+        "description": "\n".join(f"* `{failure.code}`: {failure.meaning}" for failure in same),
+        "headers": _header_refs(*retry),
+        "content": {
+            "application/json": {
+                "schema": _ref(ErrorEnvelope),
+                "examples": {
+                    failure.code: {"$ref": f"#/components/examples/{failure.code}"} for failure in same
+                },
+            }
+        },
+    }
+
+
+def _example(failure: Failure) -> Json:
+    return {"summary": failure.meaning, "value": failure.example.body()}
+
+
+def _examples(values: Mapping[str, Json]) -> Json:
+    return {name: {"value": value} for name, value in values.items()}
+
+
+def _ref(shape: type[Struct]) -> Json:
+    return {"$ref": _SCHEMA.format(name=shape.__name__)}
+
+
+def _header_refs(*more: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("x-request-id", *more)}
+
+
+def _headers() -> Json:
+    return {
+        "x-request-id": {
+            "description": "The request's id: the one that was sent, else a new one.",
+            "schema": {"type": "string"},
+        },
+        "retry-after": {
+            "description": "Seconds after which to send the same request again.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+    }
+
+
+def _parameters() -> Json:
+    return {
+        "x-request-id": {
+            "name": "x-request-id",
+            "in": "header",
+            "description": "An id of your own for this request; the answer and the log repeat it.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        }
+    }
+
+
+def _schemas(operations: Iterable[Operation]) -> Json:
+    shapes: list[type[Struct]] = []
+    for operation in operations:
+        shapes += [operation.answer]
+        shapes += [shape for shape in (operation.request, operation.event) if shape is not None]
+    _, components = msgspec.json.schema_components([*shapes, ErrorEnvelope], ref_template=_SCHEMA)
+    return {name: _component(name, schema) for name, schema in sorted(components.items())}
+
+
+def _component(name: str, schema: Json) -> Json:
+    """A struct's schema with words and limits, its fields in reading order."""
+    given = schema["properties"]
+    words = FIELDS.get(name, {})
+    order = [*(field for field in words if field in given), *(f for f in given if f not in words)]
+    described: Json = {
+        "type": "object",
+        "description": SCHEMAS.get(name) or schema.get("description", ""),
+        "properties": {field: _field(name, field, given[field]) for field in order},
+    }
+    if schema["required"]:
+        described["required"] = schema["required"]
+    return described
+
+
+def _field(component: str, name: str, given: Json) -> Json:
+    schema = _plain({key: value for key, value in given.items() if key != "default"})
+    if given.get("default") is not None:
+        schema["default"] = given["default"]
+    if component in BOUNDED:
+        schema |= bounds(name)
+    if words := FIELDS.get(component, {}).get(name):
+        schema["description"] = words
+    if limits := CONSTRAINTS.get((component, name)):
+        if "anyOf" in limits:  # what may be one of several shapes is written out whole
+            schema = {key: schema[key] for key in ("description", "default") if key in schema}
+        schema |= limits
+    return schema
+
+
+def _plain(schema: Json) -> Json:
+    """``anyOf`` of one simple type and null in short, and a type wherever there is an ``enum``."""
+    kinds = schema.get("anyOf", [])
+    others = [kind for kind in kinds if kind != {"type": "null"}]
+    if len(kinds) == len(others) + 1 and len(others) == 1 and "$ref" not in others[0]:
+        inner = _plain(others[0])
+        merged = {**inner, **{key: schema[key] for key in schema if key != "anyOf"}}
+        merged["type"] = [inner["type"], "null"]
+        if "enum" in inner:
+            merged["enum"] = [*inner["enum"], None]
+        return merged
+    if "anyOf" in schema:
+        return schema | {"anyOf": [_plain(kind) for kind in kinds]}
+    if "enum" in schema and all(isinstance(value, str) for value in schema["enum"]):
+        return {"type": "string", **schema}
+    if "items" in schema:
+        return schema | {"items": _plain(schema["items"])}
+    return schema

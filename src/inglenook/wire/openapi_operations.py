@@ -1,0 +1,263 @@
+"""The operations of the API, one entry each. A new route is described by a new entry in ``OPERATIONS``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+from inglenook.wire.openai import ChatRequest, CompletionRequest
+from inglenook.wire.openapi_failures import BODY, EVERYWHERE, MODEL
+from inglenook.wire.openapi_schemas import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Health,
+    Model,
+    ModelList,
+    TextCompletion,
+)
+
+Json = dict[str, Any]
+
+TAGS = {
+    "Chat": "Conversations: the call that most programs make.",
+    "Completions": "Plain text, continued.",
+    "Models": "What may be asked for.",
+    "Server": "How the server is.",
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path, as clients are told about it."""
+
+    path: str
+    method: str
+    id: str
+    """What generated clients call it."""
+    tag: str
+    summary: str
+    description: str
+    answer: type[Struct]
+    answers: Mapping[str, Json]
+    """Example answers by name. Each must fit ``answer``."""
+    request: type[Struct] | None = None
+    requests: Mapping[str, Json] = field(default_factory=dict)
+    """Example requests by name. Each must work with a server that has only the starter model."""
+    event: type[Struct] | None = None
+    """What each event of the stream holds, where ``stream`` may be true."""
+    events: str = ""
+    """An example stream."""
+    path_words: Mapping[str, str] = field(default_factory=dict)
+    """Parameter in the path to its meaning."""
+    errors: tuple[str, ...] = EVERYWHERE
+
+
+_CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+_COUNTS = {"prompt_tokens": 15, "completion_tokens": 8, "total_tokens": 23}
+_CHAT = {"id": "chatcmpl-9Q2sXy", "created": 1767225600, "model": "starter"}
+
+_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+_CITY = {
+    "type": "object",
+    "properties": {"country": {"type": "string"}, "capital": {"type": "string"}},
+    "required": ["country", "capital"],
+    "additionalProperties": False,
+}
+
+CHAT = Operation(
+    path="/v1/chat/completions",
+    method="post",
+    id="createChatCompletion",
+    tag="Chat",
+    summary="Answer a conversation",
+    description=(
+        "Sends the conversation to a model and answers with its message, whole or as a stream of "
+        "server-sent events.\n\n"
+        "A stream is a sequence of `data:` events, each a chunk, and ends with `data: [DONE]`. "
+        "If it breaks, its last event holds an `error` instead and no `[DONE]` follows: a stream "
+        "without `[DONE]` is never a complete answer. While there is nothing to send (the model "
+        "loads, or reads a long prompt) a comment, `: ping`, keeps the connection alive.\n\n"
+        "A client that goes away frees its slot at once."
+    ),
+    request=ChatRequest,
+    requests={
+        "question": {"model": "starter", "messages": _CAPITAL},
+        "stream": {
+            "model": "starter",
+            "messages": _CAPITAL,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+        "conversation": {
+            "model": "starter",
+            "messages": [
+                {"role": "system", "content": "You are a helpful assistant."},
+                {"role": "user", "content": "Hello!"},
+                {"role": "assistant", "content": "Hello! How can I help you?"},
+                {"role": "user", "content": "What is the opposite of hot?"},
+            ],
+            "temperature": 0,
+            "max_tokens": 64,
+        },
+        "json": {
+            "model": "starter",
+            "messages": _CAPITAL,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "city", "schema": _CITY},
+            },
+            "temperature": 0,
+            "max_tokens": 64,
+        },
+        "tool": {
+            "model": "starter",
+            "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+            "tools": [_WEATHER],
+            "temperature": 0,
+            "max_tokens": 64,
+        },
+    },
+    answer=ChatCompletion,
+    answers={
+        "text": {
+            **_CHAT,
+            "object": "chat.completion",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {
+                        "role": "assistant",
+                        "content": "The capital of France is Paris.",
+                    },
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": _COUNTS,
+        },
+    },
+    event=ChatCompletionChunk,
+    events="".join(
+        f'data: {{"id":"chatcmpl-9Q2sXy","object":"chat.completion.chunk","created":1767225600,'
+        f'"model":"starter","choices":[{choice}]}}\n\n'
+        for choice in (
+            '{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}',
+            '{"index":0,"delta":{"content":"The capital of France is"},"finish_reason":null}',
+            '{"index":0,"delta":{"content":" Paris."},"finish_reason":null}',
+            '{"index":0,"delta":{},"finish_reason":"stop"}',
+        )
+    )
+    + "data: [DONE]\n\n",
+    errors=(*BODY, *MODEL, *EVERYWHERE),
+)
+
+COMPLETIONS = Operation(
+    path="/v1/completions",
+    method="post",
+    id="createCompletion",
+    tag="Completions",
+    summary="Continue a text",
+    description=(
+        "Continues one or more prompts, without a chat template. Several prompts, and `n` answers to "
+        "each, are made side by side and come back as one answer. Streams are as with chat."
+    ),
+    request=CompletionRequest,
+    requests={
+        "text": {
+            "model": "starter",
+            "prompt": "The capital of France is",
+            "temperature": 0,
+            "max_tokens": 16,
+            "stop": ["."],
+        },
+        "stream": {
+            "model": "starter",
+            "prompt": "The capital of France is",
+            "max_tokens": 16,
+            "stream": True,
+        },
+        "several": {
+            "model": "starter",
+            "prompt": ["The capital of France is", "The opposite of hot is"],
+            "n": 2,
+            "max_tokens": 16,
+            "seed": 1,
+        },
+    },
+    answer=TextCompletion,
+    answers={
+        "text": {
+            "id": "cmpl-4Yk2Lw",
+            "object": "text_completion",
+            "created": 1767225600,
+            "model": "starter",
+            "choices": [{"index": 0, "text": " Paris", "finish_reason": "stop", "logprobs": None}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+        },
+    },
+    event=TextCompletion,
+    events="".join(
+        f'data: {{"id":"cmpl-4Yk2Lw","object":"text_completion","created":1767225600,'
+        f'"model":"starter","choices":[{choice}]}}\n\n'
+        for choice in (
+            '{"index":0,"text":" Paris","logprobs":null,"finish_reason":null}',
+            '{"index":0,"text":".","logprobs":null,"finish_reason":null}',
+            '{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}',
+        )
+    )
+    + "data: [DONE]\n\n",
+    errors=(*BODY, *MODEL, *EVERYWHERE),
+)
+
+_STARTER = {"id": "starter", "object": "model", "created": 1767225600, "owned_by": "inglenook"}
+
+LIST_MODELS = Operation(
+    path="/v1/models",
+    method="get",
+    id="listModels",
+    tag="Models",
+    summary="List the models",
+    description="Every model that may be asked for, loaded or not, on this machine or upstream.",
+    answer=ModelList,
+    answers={"models": {"object": "list", "data": [_STARTER]}},
+)
+
+GET_MODEL = Operation(
+    path="/v1/models/{model}",
+    method="get",
+    id="retrieveModel",
+    tag="Models",
+    summary="Look up a model",
+    description="One model, by its id or an alias.",
+    path_words={"model": "The model's id or an alias. It may hold slashes, escaped or not."},
+    answer=Model,
+    answers={"model": _STARTER},
+    errors=("model_not_found", *EVERYWHERE),
+)
+
+HEALTH = Operation(
+    path="/health",
+    method="get",
+    id="getHealth",
+    tag="Server",
+    summary="Ask how the server is",
+    description="Answers 200 whenever the server answers at all; the body says more.",
+    answer=Health,
+    answers={"ok": {"status": "ok", "version": "0.1.0", "models": {"starter": "ready"}}},
+)
+
+OPERATIONS: tuple[Operation, ...] = (CHAT, COMPLETIONS, LIST_MODELS, GET_MODEL, HEALTH)
+"""In the order in which the document and the page have them."""
