@@ -10,7 +10,7 @@ from inglenook.gateway.reply import Reply
 from inglenook.runtime.channel import Response
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
-from inglenook.wire.openai import Tail, read_tail, usage_apart
+from inglenook.wire.openai import read_tail, usage_apart
 
 
 async def relay_whole(call: Call, engine: Engine, response: Response, reply: Reply) -> None:
@@ -45,18 +45,13 @@ async def relay_stream(
     events = sse.Events()
     watch = _Watch(call, engine, include_usage)
     while (data := await response.read()) is not None:
-        try:
-            run = events.feed(data)
-        except sse.EventTooLarge:
-            raise EngineError("One event of the engine's answer is too large.") from None
+        run = _whole_events(events, data)
         if not run:
             continue
         if not call.answered:
             _note_first_byte(call)
             await reply.start()
-        if b'"usage"' in run or b'"error"' in run or b"[DONE]" in run or b'"timings"' in run:
-            run = watch.inspect(run)
-        await reply.write(run)
+        await reply.write(watch.inspect(run))
         if watch.failure is not None:
             raise watch.failure
     if not watch.done:
@@ -64,8 +59,18 @@ async def relay_stream(
     await reply.end()
 
 
+def _whole_events(events: sse.Events, data: bytes) -> bytes:
+    try:
+        return events.feed(data)
+    except sse.EventTooLarge:
+        raise EngineError("One event of the engine's answer is too large.") from None
+
+
 class _Watch:
-    """Looks into the few events that carry more than text."""
+    """Reads along: every event is looked at, few are changed.
+
+    Decoding an event's outline costs less than searching it for the words that would make it interesting.
+    """
 
     def __init__(self, call: Call, engine: Engine, include_usage: bool) -> None:
         self._call, self._engine, self._include_usage = call, engine, include_usage
@@ -73,34 +78,32 @@ class _Watch:
         self.failure: EngineError | None = None
 
     def inspect(self, run: bytes) -> bytes:
-        """What of ``run`` the client gets: everything before a failure, the usage where it belongs."""
+        """What of ``run`` the client gets: its own bytes, unless an event in it fails or has to change."""
         out: list[bytes] = []
+        changed = False
         for payload in sse.payloads(run):
             if payload == b"[DONE]":
                 self.done = True
                 out.append(sse.DONE)
                 break
             tail = read_tail(payload)
-            if tail is None:
-                self.failure = EngineError("An event of the engine's answer is not valid JSON.")
-                break
-            if tail.error is not None:
+            if tail is None or tail.error is not None:
                 self.failure = self._failed(payload)
-                break
-            out.extend(sse.event(part) for part in self._parts(payload, tail))
-        return b"".join(out)
+                return b"".join(out)
+            if tail.tokens is not None:
+                self._call.usage = tail.tokens
+            if tail.usage is not None and tail.choices:
+                # llama.cpp's completions put the usage beside the last choice; OpenAI gives it its own chunk.
+                parts = usage_apart(payload, wanted=self._include_usage)
+                out.extend(sse.event(part) for part in parts)
+                changed = True
+            else:
+                out.append(sse.event(payload))
+        return b"".join(out) if changed else run
 
     def _failed(self, payload: bytes) -> EngineError:
         error = self._engine.failure(500, payload)
         return error if isinstance(error, EngineError) else EngineError(str(error), code=error.code)
-
-    def _parts(self, payload: bytes, tail: Tail) -> list[bytes]:
-        if tail.tokens is not None:
-            self._call.usage = tail.tokens
-        if tail.usage is None or not tail.choices:
-            return [payload]
-        # llama.cpp's completions put the usage beside the last choice; OpenAI gives it a chunk of its own.
-        return usage_apart(payload, wanted=self._include_usage)
 
 
 def _note_first_byte(call: Call) -> None:

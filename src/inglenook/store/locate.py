@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -30,11 +31,11 @@ async def locate(model: ModelSettings) -> tuple[str, ModelSettings]:
 
 
 def _locate(model: ModelSettings) -> tuple[str, ModelSettings]:
-    path = _file(model)
+    path = _file(model, hub.ensure)
     try:
         header = read_header(path)
     except GGUFError as problem:
-        raise EngineStartFailed(f"The model's file cannot be used: {problem}") from problem
+        raise EngineStartFailed(f"The model's file cannot be used: {problem}.") from problem
     if model.context == 0:
         most = header.context_length or LONGEST_DEFAULT_CONTEXT
         model = replace(model, context=min(most, LONGEST_DEFAULT_CONTEXT))
@@ -50,21 +51,22 @@ class FillIns:
     def __call__(self, model: ModelSettings) -> FillIn | None:
         if model.id not in self._known:
             try:
-                self._known[model.id] = read_header(_file(model)).fill_in
+                self._known[model.id] = read_header(_file(model, hub.find)).fill_in
             except (GGUFError, EngineStartFailed):
-                return None  # the start of the engine says what is wrong
+                return None  # not here yet, or the start of the engine says what is wrong
         return self._known[model.id]
 
 
-def _file(model: ModelSettings) -> Path:
+def _file(model: ModelSettings, have: Callable[[HubRef], Path | None]) -> Path:
     try:
         ref = parse_reference(model.path)
         if isinstance(ref, BuiltinRef):
             return builtin_path(ref)
         if isinstance(ref, HubRef):
-            return hub.ensure(ref)
+            return have(ref) or Path()
     except (ValueError, HubError) as problem:
-        raise EngineStartFailed(f"The model cannot be had: {problem}") from problem
+        # What exactly may name a path or a host: that is for the log.
+        raise EngineStartFailed("The model cannot be had. The server's log says why.") from problem
     path = Path(os.path.expanduser(ref.path))
     if not path.is_file():
         raise EngineStartFailed("The model's file is not there. Look at its `path` in the settings.")
