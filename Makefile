@@ -17,12 +17,19 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-unit: $(VENV)/.test
+unit: $(VENV)/.test $(VENV)/.node
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The official client for Node is tested where there is Node.
+$(VENV)/.node: tests/contract/package.json | $(BIN)/python
+	@if command -v npm >/dev/null; then \
+	  mkdir -p $(VENV)/node && cp tests/contract/package.json $(VENV)/node/ && \
+	  npm install --silent --no-audit --no-fund --prefix $(VENV)/node; fi
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist

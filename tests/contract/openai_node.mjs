@@ -1,0 +1,53 @@
+// The official client for Node against the server whose base URL is the first argument.
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: "-", maxRetries: 0 });
+const messages = [{ role: "user", content: "What is the capital of France?" }];
+
+const answer = await client.chat.completions.create({ model: "starter", messages, temperature: 0 });
+assert.match(answer.choices[0].message.content, /Paris/);
+assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
+
+let text = "";
+let usage = null;
+const stream = await client.chat.completions.create({
+  model: "starter", messages, temperature: 0, stream: true, stream_options: { include_usage: true },
+});
+for await (const chunk of stream) {
+  text += chunk.choices[0]?.delta?.content ?? "";
+  usage = chunk.usage ?? usage;
+}
+assert.equal(text, answer.choices[0].message.content);
+assert.equal(usage.completion_tokens, answer.usage.completion_tokens);
+
+const stopped = await client.chat.completions.create({
+  model: "starter", messages: [{ role: "user", content: "Count from 1 to 50." }], stream: true,
+});
+for await (const _ of stopped) break; // leaving the loop aborts the request
+
+const tool = {
+  type: "function",
+  function: { name: "add", parameters: { type: "object", properties: { a: { enum: [1, 2] } }, required: ["a"] } },
+};
+const called = await client.chat.completions.create({
+  model: "starter", messages, tools: [tool], tool_choice: "required", temperature: 0, max_tokens: 100,
+});
+assert.equal(called.choices[0].message.tool_calls[0].function.name, "add");
+
+const completion = await client.completions.create({ model: "starter", prompt: ["Once", "The"], max_tokens: 3 });
+assert.deepEqual(completion.choices.map((choice) => choice.index), [0, 1]);
+
+const ids = [];
+for await (const model of client.models.list()) ids.push(model.id);
+assert.deepEqual(ids, ["starter", "team/echo"]);
+
+await assert.rejects(
+  client.chat.completions.create({ model: "nope", messages }),
+  (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found",
+);
+await assert.rejects(
+  client.chat.completions.create({ model: "starter", messages, temperature: 9 }),
+  (error) => error instanceof OpenAI.BadRequestError && error.param === "temperature",
+);
+console.log("all right");
