@@ -28,7 +28,7 @@ for await (const _ of stopped) break; // leaving the loop aborts the request
 
 const tool = {
   type: "function",
-  function: { name: "add", parameters: { type: "object", properties: { a: { enum: [1, 2] } }, required: ["a"] } },
+  function: { name: "add", parameters: { type: "object", additionalProperties: false, properties: { a: { enum: [1, 2] } }, required: ["a"] } },
 };
 const called = await client.chat.completions.create({
   model: "starter", messages, tools: [tool], tool_choice: "required", temperature: 0, max_tokens: 100,
