@@ -1,0 +1,57 @@
+"""llama.cpp: the built-in engine, or a `llama-server` program in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inglenook.config.settings import EngineSettings, ModelSettings
+from inglenook.engines import llamacpp_failures, llamacpp_launch
+from inglenook.engines.base import EngineRequest, Launch, Shape
+from inglenook.engines.llamacpp_requests import FillIn, chat_body, completion_body
+from inglenook.engines.llamacpp_shapes import CompletionShape
+from inglenook.errors import InglenookError
+from inglenook.wire.openai import ChatRequest, CompletionRequest
+
+
+def _fills_in_nothing(model: ModelSettings) -> FillIn | None:
+    return None
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """Facts about llama.cpp's server. The two programs take the same arguments and requests."""
+
+    python: str
+    """The interpreter that runs our own workers."""
+    fill_in: Callable[[ModelSettings], FillIn | None] = _fills_in_nothing
+    """The fill-in tokens of a model, as the header of its file has them; asked for requests with a suffix."""
+    name: str = "llamacpp"
+    one_choice: bool = True
+
+    def launch(self, model: ModelSettings, path: str, socket: str, engines: EngineSettings) -> Launch:
+        """``model.context`` has been worked out by the caller; 0 counts as 8192."""
+        return llamacpp_launch.plan(model, path, socket, engines, self.python)
+
+    def warm_up(self) -> EngineRequest:
+        return EngineRequest("/completion", b'{"prompt":"a","n_predict":1,"cache_prompt":false}')
+
+    def chat(self, model: ModelSettings, request: ChatRequest, body: bytes) -> EngineRequest:
+        return EngineRequest("/v1/chat/completions", chat_body(model, request, body))
+
+    def completion(self, model: ModelSettings, request: CompletionRequest, body: bytes) -> EngineRequest:
+        fill_in = self.fill_in(model) if request.suffix else None
+        return EngineRequest("/v1/completions", completion_body(model, request, body, fill_in))
+
+    def completion_shape(self, request: CompletionRequest, echo: str) -> Shape:
+        return CompletionShape(logprobs=request.logprobs, echo=echo).rewrite
+
+    def detokenize(self, tokens: Sequence[int]) -> EngineRequest | None:
+        body = '{"tokens":[' + ",".join(map(str, tokens)) + "]}"
+        return EngineRequest("/detokenize", body.encode())
+
+    def failure(self, status: int, body: bytes) -> InglenookError:
+        return llamacpp_failures.failure(status, body)
+
+    def start_failure(self, log: Sequence[str], exit_code: int | None) -> str:
+        return llamacpp_launch.start_failure(log, exit_code)
