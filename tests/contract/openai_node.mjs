@@ -28,12 +28,18 @@ for await (const _ of stopped) break; // leaving the loop aborts the request
 
 const tool = {
   type: "function",
-  function: { name: "add", parameters: { type: "object", additionalProperties: false, properties: { a: { enum: [1, 2] } }, required: ["a"] } },
+  function: {
+    name: "get_weather",
+    parameters: {
+      type: "object", additionalProperties: false, required: ["city"],
+      properties: { city: { type: "string", enum: ["Paris", "Rome"] } },
+    },
+  },
 };
 const called = await client.chat.completions.create({
-  model: "starter", messages, tools: [tool], tool_choice: "required", temperature: 0, max_tokens: 100,
+  model: "starter", messages: [{ role: "user", content: "What is the weather in Paris?" }], tools: [tool], tool_choice: "required", temperature: 0, max_tokens: 100,
 });
-assert.equal(called.choices[0].message.tool_calls[0].function.name, "add");
+assert.equal(called.choices[0].message.tool_calls[0].function.name, "get_weather");
 
 const completion = await client.completions.create({ model: "starter", prompt: ["Once", "The"], max_tokens: 3 });
 assert.deepEqual(completion.choices.map((choice) => choice.index), [0, 1]);

@@ -30,7 +30,7 @@ Made by `inglenook config explain`; a test holds it equal to the settings in the
 A flag stands above the environment, the environment above the file, the file above the defaults.
 A file is named with `inglenook serve --config FILE` and written in TOML. Every section's settings can also be
 given as `INGLENOOK_SECTION__NAME` (`INGLENOOK_SERVER__PORT=9000`), and a whole list as TOML
-(`INGLENOOK_MODELS='[{id = "m", path = "m.gguf"}]'`). An unknown setting stops the start and names what was meant.
+(`INGLENOOK_MODELS='[{id = "m", path = "m.gguf"}]'`). An unknown setting stops the start.
 """
 
 
@@ -43,7 +43,8 @@ def _section(title: str, shape: type[msgspec.Struct]) -> str:
     rows = "".join(_row(field) for field in fields(shape))
     says = (shape.__doc__ or "").strip().splitlines()[0]
     says = says.replace("``", "`").partition(": ")[2]
-    head = f"\n## `{title}`\n\n{says[:1].upper()}{says[1:]}\n\n| setting | default | what it does |\n| --- | --- | --- |\n"
+    head = f"\n## `{title}`\n\n{says[:1].upper()}{says[1:]}\n\n"
+    head += "| setting | default | what it does |\n| --- | --- | --- |\n"
     return head + rows
 
 

@@ -11,7 +11,14 @@ from msgspec.structs import replace
 
 from inglenook.config.settings import ServerSettings
 from inglenook.engines.base import EngineRequest
-from inglenook.errors import BadRequest, EngineLost, ModelLoading, ShuttingDown, Unavailable
+from inglenook.errors import (
+    BadRequest,
+    ContextLengthExceeded,
+    EngineLost,
+    ModelLoading,
+    ShuttingDown,
+    Unavailable,
+)
 from inglenook.gateway.compose import Choice, Serve, compose
 from inglenook.gateway.hold import hold
 from inglenook.gateway.relay import relay_stream, relay_whole
@@ -66,6 +73,14 @@ class Gateway:
         """``POST /v1/completions``. Raises ``InglenookError``."""
         lane = self._lane(call, request.model)
         call.stream = bool(request.stream)
+        try:
+            await self._complete(call, lane, request, body, reply)
+        except ContextLengthExceeded as long:
+            raise ContextLengthExceeded(given=long.given, limit=long.limit, param="prompt") from None
+
+    async def _complete(
+        self, call: Call, lane: Lane, request: CompletionRequest, body: bytes, reply: Reply
+    ) -> None:
         if not (lane.engine.one_choice and _needs_composing(request)):
             prepared = lane.engine.completion(lane.model, request, body)
             await self._serve(call, lane, prepared, reply, request.include_usage)

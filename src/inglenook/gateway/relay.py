@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from inglenook.engines.base import Engine
-from inglenook.errors import EngineError, EngineLost
+from inglenook.errors import EngineError, EngineLost, InglenookError
 from inglenook.gateway.reply import Reply
 from inglenook.runtime.channel import Response
 from inglenook.telemetry.call import Call
@@ -46,12 +46,13 @@ async def relay_stream(
     watch = _Watch(call, engine, include_usage)
     while (data := await response.read()) is not None:
         run = _whole_events(events, data)
-        if not run:
-            continue
-        if not call.answered:
-            _note_first_byte(call)
-            await reply.start()
-        await reply.write(watch.inspect(run))
+        if run:
+            run = watch.inspect(run)
+        if run:
+            if not call.answered:
+                _note_first_byte(call)
+                await reply.start()
+            await reply.write(run)
         if watch.failure is not None:
             raise watch.failure
     if not watch.done:
@@ -75,7 +76,7 @@ class _Watch:
     def __init__(self, call: Call, engine: Engine, include_usage: bool) -> None:
         self._call, self._engine, self._include_usage = call, engine, include_usage
         self.done = False
-        self.failure: EngineError | None = None
+        self.failure: InglenookError | None = None
 
     def inspect(self, run: bytes) -> bytes:
         """What of ``run`` the client gets: its own bytes, unless an event in it fails or has to change."""
@@ -88,7 +89,8 @@ class _Watch:
                 break
             tail = read_tail(payload)
             if tail is None or tail.error is not None:
-                self.failure = self._failed(payload)
+                # With nothing sent yet it still becomes a status of its own.
+                self.failure = self._engine.failure(500, payload)
                 return b"".join(out)
             if tail.tokens is not None:
                 self._call.usage = tail.tokens
@@ -100,10 +102,6 @@ class _Watch:
             else:
                 out.append(sse.event(payload))
         return b"".join(out) if changed else run
-
-    def _failed(self, payload: bytes) -> EngineError:
-        error = self._engine.failure(500, payload)
-        return error if isinstance(error, EngineError) else EngineError(str(error), code=error.code)
 
 
 def _note_first_byte(call: Call) -> None:

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, over ASGI: the body in, the reply out, and whether anybody still listens."""
+"""One HTTP request over ASGI: the body in, the reply out, and whether anybody still listens."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ MAX_HEADER_BYTES = 32 * 1024
 
 
 class OneWrite:
-    """A transport that sends an answer's head together with what follows at once: one system call, one packet."""
+    """A transport that sends an answer's head with what follows it: one system call, one packet."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -54,7 +54,7 @@ class Plan:
     """From the socket's path to the command. Raises ``InglenookError`` when the model is not here."""
     prove: Callable[[Channel], Awaitable[bool]]
     """True once a first token came out, False while it may still. Raises ``EngineError``: never will."""
-    explain: Callable[[list[str], int | None], str]
+    explain: Callable[[Sequence[str], int | None], str]
     scrub: Callable[[str], str]
     """Takes paths out of a log line."""
     directory: str
@@ -76,6 +76,8 @@ class Process:
         self.starts = 0
         """Processes begun since the server's start."""
         self.log: deque[str] = deque(maxlen=KEPT_LINES)
+        """The engine's last lines. Once it serves they may quote prompts, so only a start's are shown."""
+        self._start_log: tuple[str, ...] = ()
         self.channel: Channel | None = None
         """Set while the engine is ready. Written by ``run`` only, like ``pid``."""
         self.pid: int | None = None
@@ -202,7 +204,8 @@ class Process:
             how = _how(child.returncode)
             return EngineLost(f"The engine ended by itself ({how}).") if ended_itself else None
         code = child.returncode if ended_itself else None
-        return EngineStartFailed(plan.explain(list(self.log), code), log=tuple(self.log))
+        self._start_log = tuple(self.log)
+        return EngineStartFailed(plan.explain(self._start_log, code), log=self._start_log)
 
     async def _first(
         self, tasks: asyncio.TaskGroup, exited: asyncio.Task[int], hope: Coroutine[None, None, T]
@@ -298,8 +301,8 @@ class Process:
     def _report(self, outcome: InglenookError, lived: float) -> None:
         cause = f" ({outcome.__cause__})" if outcome.__cause__ is not None else ""
         log.error("%s failed after %.1f s: %s%s", self._plan.name, lived, outcome, cause)
-        if self.log:
-            log.error("its last lines:\n  %s", "\n  ".join(self.log))
+        if isinstance(outcome, EngineStartFailed) and outcome.log:
+            log.error("its last lines:\n  %s", "\n  ".join(outcome.log))
 
     def _give_up(self) -> None:
         closed = self._restarts.closed_for(_now())
@@ -311,7 +314,7 @@ class Process:
     def _given_up(self, closed: float) -> EngineStartFailed:
         return EngineStartFailed(
             "This model's engine failed too often and was given up for now.",
-            log=tuple(self.log),
+            log=self._start_log,
             retry_after=round(closed + 0.5),
         )
 

@@ -29,6 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 MINIMA = {"max_tokens": 1, "max_completion_tokens": 1, "top_k": 0}
 MAX_STOP = 16
+MAX_MESSAGES = 4096
 MAX_TOOLS = 128
 MAX_LOGIT_BIAS = 1024
 MAX_PROMPTS = 128
@@ -80,6 +81,8 @@ def reader(shape: type[R], check: Callable[[R], None]) -> Callable[[bytes], R]:
 def check_chat(request: ChatRequest) -> None:
     if not request.messages:
         raise BadRequest("messages must have at least one message", param="messages")
+    if len(request.messages) > MAX_MESSAGES:
+        raise BadRequest(f"messages must have at most {MAX_MESSAGES} messages", param="messages")
     if request.functions:
         raise BadRequest("functions is no longer part of the API; describe them in tools", param="functions")
     if request.modalities and request.modalities != ["text"]:

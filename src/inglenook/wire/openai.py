@@ -217,7 +217,7 @@ def read_tail(payload: bytes) -> Tail | None:
 
 
 def usage_apart(payload: bytes, *, wanted: bool) -> list[bytes]:
-    """A last chunk that has choices and usage, as the API has it: the usage in a chunk after it, or nowhere."""
+    """A last chunk with choices and usage as the API has it: the usage in a chunk of its own, or nowhere."""
     chunk: dict[str, Any] = msgspec.json.decode(payload)
     usage = chunk.pop("usage", None)
     parts = [msgspec.json.encode(chunk)]
