@@ -54,6 +54,7 @@ def test_a_list_of_models_from_the_environment() -> None:
         ("[[models]]\nid = 'a'\npath = 'b'\nengine = 'vlm'", "models[0].engine: 'vlm' is not an engine; write llamacpp or echo"),
         ("[[models]]\nid='a'\npath='b'\n[[models]]\nid='a'\npath='c'", "models[1].id: 'a' is taken by models[0].id"),
         ("[[upstreams]]\nname='u'\nurl='http://x'\nmodels=['m']\napi_key='env:NOPE'", "upstreams[0].api_key: the environment has no NOPE"),
+        ("[[upstreams]]\nname='u'\nurl='example.com'\nmodels=['m']", "upstreams[0].url: must start with http://, https:// or unix:/"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, text: str, says: str) -> None:

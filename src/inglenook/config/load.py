@@ -28,6 +28,7 @@ from inglenook.config.settings import (
 )
 
 PREFIX = "INGLENOOK_"
+UPSTREAM_URL = re.compile(r"https?://[^/]|unix:/")
 ENGINES = ("llamacpp", "echo")
 STARTER = ModelSettings(id="starter", path="builtin:starter", engine="llamacpp")
 
@@ -138,6 +139,9 @@ def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
     if not models and not settings.upstreams:
         models = (STARTER,)
     models = tuple(_with_engine(at, model) for at, model in enumerate(models))
+    for at, upstream in enumerate(settings.upstreams):
+        if not UPSTREAM_URL.match(upstream.url):
+            raise SettingsError(f"upstreams[{at}].url: must start with http://, https:// or unix:/")
     upstreams = tuple(
         replace(upstream, api_key=secret(f"upstreams[{at}].api_key", upstream.api_key, environ))
         for at, upstream in enumerate(settings.upstreams)

@@ -103,7 +103,8 @@ class Channel:
     def __init__(self, address: Address, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._address = address
         default_port = address.port in (0, 443 if address.tls else 80)
-        host = address.host if default_port else f"{address.host}:{address.port}"
+        name = f"[{address.host}]" if ":" in address.host else address.host
+        host = name if default_port else f"{name}:{address.port}"
         lines = [f"host: {host}", *(f"{name}: {value}" for name, value in headers)]
         self._head = "\r\n".join(["", *lines, ""]).encode("latin-1")
         self._tls = ssl.create_default_context() if address.tls else None
