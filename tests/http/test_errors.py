@@ -151,16 +151,16 @@ def test_a_header_without_end_is_refused(serve: StartServer) -> None:
 
 def test_the_request_id_is_kept_or_made_and_returned(starter: Server) -> None:
     """`x-request-id` is taken over when it is harmless."""
-    assert starter.ask("GET", "/health", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    assert (
+        starter.ask("GET", "/health", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    )
     made = starter.ask("GET", "/health", headers={"x-request-id": "a b"}).headers["x-request-id"]
     assert len(made) == 32
 
 
 def test_a_prompt_appears_in_no_log_and_no_error(serve: StartServer) -> None:
     """A canary in every place that a request has room for."""
-    server = serve(
-        '[telemetry]\nlog_level = "debug"\n[[models]]\nid = "starter"\npath = "builtin:starter"\n'
-    )
+    server = serve('[telemetry]\nlog_level = "debug"\n[[models]]\nid = "starter"\npath = "builtin:starter"\n')
     canary = "CANARY-7261"
     bodies: list[dict[str, Any]] = [
         {},

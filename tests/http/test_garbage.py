@@ -43,9 +43,7 @@ def test_a_spoiled_answer_is_a_502(spoiled: Upstream, kind: str) -> None:
     assert answer.error["type"] == "server_error"
 
 
-@pytest.mark.parametrize(
-    "kind", ["badchunk", "halfevent", "nodone", "notjson", "error-event", "truncated"]
-)
+@pytest.mark.parametrize("kind", ["badchunk", "halfevent", "nodone", "notjson", "error-event", "truncated"])
 def test_a_spoiled_stream_ends_with_an_error_event_and_no_done(spoiled: Upstream, kind: str) -> None:
     """What was good is passed on, then one readable error; every event before it is whole."""
     server = spoiled("--garbage", kind, "--garbage-after-tokens", "2")

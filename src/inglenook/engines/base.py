@@ -27,6 +27,8 @@ class EngineRequest:
 
     path: str
     body: bytes
+    tools: bool = False
+    """It is worth nothing to a model whose template has no place for tools."""
 
 
 Shape = Callable[[bytes], bytes]
@@ -57,6 +59,10 @@ class Engine(Protocol):
 
         The process is ready when this answers 200, not when its port is open.
         """
+        ...
+
+    def takes_tools(self, properties: bytes) -> bool:
+        """Whether tools reach the model, by what the ready engine answers to ``GET /props``."""
         ...
 
     def chat(self, model: ModelSettings, request: ChatRequest, body: bytes) -> EngineRequest:

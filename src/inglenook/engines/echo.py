@@ -31,6 +31,9 @@ class Echo:
     def warm_up(self) -> EngineRequest:
         return EngineRequest("/completion", b'{"prompt":"a","n_predict":1}')
 
+    def takes_tools(self, properties: bytes) -> bool:
+        return True
+
     def chat(self, model: ModelSettings, request: ChatRequest, body: bytes) -> EngineRequest:
         return EngineRequest("/v1/chat/completions", body)
 

@@ -9,7 +9,7 @@ from inglenook.config.settings import EngineSettings, ModelSettings
 from inglenook.engines import llamacpp_failures, llamacpp_launch
 from inglenook.engines.base import EngineRequest, Launch, Shape
 from inglenook.engines.llamacpp_requests import FillIn, chat_body, completion_body
-from inglenook.engines.llamacpp_shapes import CompletionShape
+from inglenook.engines.llamacpp_shapes import CompletionShape, read_properties
 from inglenook.errors import InglenookError
 from inglenook.wire.openai import ChatRequest, CompletionRequest
 
@@ -36,8 +36,13 @@ class LlamaCpp:
     def warm_up(self) -> EngineRequest:
         return EngineRequest("/completion", b'{"prompt":"a","n_predict":1,"cache_prompt":false}')
 
+    def takes_tools(self, properties: bytes) -> bool:
+        said = read_properties(properties)
+        return said is None or said.takes_tools
+
     def chat(self, model: ModelSettings, request: ChatRequest, body: bytes) -> EngineRequest:
-        return EngineRequest("/v1/chat/completions", chat_body(model, request, body))
+        wanted = chat_body(model, request, body)
+        return EngineRequest("/v1/chat/completions", wanted, tools=bool(request.tools))
 
     def completion(self, model: ModelSettings, request: CompletionRequest, body: bytes) -> EngineRequest:
         fill_in = self.fill_in(model) if request.suffix else None

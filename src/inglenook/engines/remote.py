@@ -23,6 +23,9 @@ class Remote:
     def warm_up(self) -> EngineRequest:
         raise NotImplementedError("an upstream is not ours to start")
 
+    def takes_tools(self, properties: bytes) -> bool:
+        return True
+
     def chat(self, model: ModelSettings, request: ChatRequest, body: bytes) -> EngineRequest:
         return EngineRequest("/v1/chat/completions", body)
 

@@ -150,6 +150,12 @@ class Gateway:
                 channel = lane.channel
                 if channel is None:
                     channel = await self._ready(call, lane, reply)
+                if prepared.tools and not lane.takes_tools:
+                    raise BadRequest(
+                        "This model's chat template has no place for tools. Leave them out, or give the "
+                        "model a `chat_template` that has.",
+                        param="tools",
+                    )
                 try:
                     await self._attempt(call, lane, channel, prepared, reply, include_usage)
                     return

@@ -24,6 +24,8 @@ class Lane(Protocol):
     model: ModelSettings
     engine: Engine
     turns: Turns
+    takes_tools: bool
+    """Whether tools reach the model. Known once it is ready."""
 
     @property
     def channel(self) -> Channel | None:
@@ -48,6 +50,7 @@ class LocalLane:
     def __init__(self, model: ModelSettings, engine: Engine, process: Process) -> None:
         self.model, self.engine, self.process = model, engine, process
         self.turns = Turns(model.parallel, model.max_queue)
+        self.takes_tools = True  # written by the pool at each start
 
     @property
     def channel(self) -> Channel | None:
@@ -68,6 +71,7 @@ class UpstreamLane:
     """A model that another server runs. It is always taken to be ready."""
 
     state = State.READY
+    takes_tools = True
 
     def __init__(self, model: ModelSettings, engine: Engine, channel: Channel) -> None:
         self.model, self.engine = model, engine

@@ -65,7 +65,10 @@ class Pool:
             return engine.launch(known, path, socket, self._settings.engines)
 
         async def prove(channel: Channel) -> bool:
-            return await _first_token(engine, channel)
+            if not await _first_token(engine, channel):
+                return False
+            lane.takes_tools = engine.takes_tools(await _properties(channel))
+            return True
 
         plan = Plan(
             name=f"model {model.id}",
@@ -77,7 +80,8 @@ class Pool:
             start_seconds=model.start_seconds,
             stop_seconds=model.stop_seconds,
         )
-        return LocalLane(model, engine, Process(plan))
+        lane = LocalLane(model, engine, Process(plan))
+        return lane
 
     def _upstream(self, upstream: UpstreamSettings) -> dict[str, Lane]:
         engine = self._engines["remote"]
@@ -106,6 +110,14 @@ async def _first_token(engine: Engine, channel: Channel) -> bool:
     if response.status == 200 and tail is not None and tail.error is None:
         return True
     raise engine.failure(response.status, body)
+
+
+async def _properties(channel: Channel) -> bytes:
+    response = await channel.request("GET", "/props")
+    try:
+        return await response.body()
+    finally:
+        response.close()
 
 
 def scrubber(model: ModelSettings, engines: EngineSettings) -> Callable[[str], str]:
