@@ -257,6 +257,24 @@ def test_requests_beyond_the_slots_wait_and_beyond_the_line_are_refused(serve: S
             assert second.result().status == 200
 
 
+def test_a_model_at_rest_is_unloaded_and_comes_back(serve: StartServer) -> None:
+    """`ttl_seconds`: the process ends, the memory is free, the next request loads it again."""
+    server = serve(echo(ttl_seconds=1))
+    server.chat("warm")
+    engine = engine_of(server)
+    until(lambda: not is_alive(engine), "the engine to be unloaded")
+    assert server.state() == "stopped"
+    assert server.chat("back").status == 200
+
+
+def test_a_model_at_work_is_not_unloaded(serve: StartServer) -> None:
+    """A long answer is not rest."""
+    server = serve(echo("--token-seconds", "0.5", ttl_seconds=1))
+    answer = server.chat("one two three four five six seven", stream=True)
+    assert answer.events[-1] == "[DONE]"
+    assert server.log.count("echo is ready") == 1
+
+
 def test_models_do_not_disturb_each_other(serve: StartServer) -> None:
     """One engine's death is nobody else's."""
     two = echo("--token-seconds", "0.05") + '[[models]]\nid = "other"\npath = "builtin:echo"\n'

@@ -91,6 +91,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queue: Annotated[int, Meta(ge=0, description="requests that may wait for a slot; more is a 503")] = (
         512
     )
+    ttl_seconds: Annotated[
+        float, Meta(ge=0, description="unload after so long without a request; 0 never does")
+    ] = 0.0
     preload: Annotated[bool, Meta(description="load at start, not on first use")] = False
     start_seconds: Annotated[
         float, Meta(gt=0, description="an engine that gives no first token in this time is stopped")

@@ -51,6 +51,8 @@ class LocalLane:
         self.model, self.engine, self.process = model, engine, process
         self.turns = Turns(model.parallel, model.max_queue)
         self.takes_tools = True  # written by the pool at each start
+        self._idle_since: float | None = None
+        self._taken = 0
 
     @property
     def channel(self) -> Channel | None:
@@ -58,6 +60,18 @@ class LocalLane:
 
     def ready(self) -> asyncio.Future[Channel]:
         return self.process.ready()
+
+    def idle_too_long(self, now: float) -> bool:
+        """Whether the model was without a request for its ``ttl_seconds``. Asked once a second."""
+        worked = self.turns.in_use > 0 or self.turns.taken != self._taken
+        self._taken = self.turns.taken
+        if worked or not self.model.ttl_seconds or self.channel is None:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        else:
+            return now - self._idle_since >= self.model.ttl_seconds
+        return False
 
     async def after_loss(self, channel: Channel) -> None:
         await self.process.after_loss(channel)

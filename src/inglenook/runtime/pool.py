@@ -6,6 +6,7 @@ The only place that builds processes; the lifespan runs ``Pool.run`` and nothing
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,9 @@ from inglenook.runtime.process import Plan, Process
 from inglenook.wire.openai import read_tail
 
 _ABSOLUTE = re.compile(r"(?<!\w)/+\w[^\s'\",;]*")
+
+log = logging.getLogger("inglenook.pool")
+TICK_SECONDS = 1.0
 
 Locate = Callable[[ModelSettings], Awaitable[tuple[str, ModelSettings]]]
 """From a model's settings to its file on this machine, and the settings with what the file says."""
@@ -50,10 +54,19 @@ class Pool:
                     if lane.model.preload:
                         # Nobody waits for it; a failure is logged by the process and told to requests.
                         lane.process.ready().add_done_callback(_seen)
-                await asyncio.Event().wait()  # upstreams need no task, but their channels stay open
+                while True:
+                    await asyncio.sleep(TICK_SECONDS)
+                    self._unload_idle()
         finally:
             for channel in self._channels:
                 channel.close()
+
+    def _unload_idle(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for lane in self.local.values():
+            if lane.idle_too_long(now):
+                log.info("model %s is unloaded after %g s of rest", lane.model.id, lane.model.ttl_seconds)
+                lane.process.unload()
 
     def _local(self, at: int, model: ModelSettings) -> LocalLane:
         engine = self._engines[model.engine]

@@ -65,7 +65,7 @@ class Plan:
 class Process:
     """Bring one engine to the state its callers ask for, and keep it there.
 
-    ``ready`` and ``stop`` post a wish; ``run`` alone acts. Nobody decides on ``state``: by the time they
+    ``ready`` and ``unload`` post a wish; ``run`` alone acts. Nobody decides on ``state``: by the time they
     acted it could be false. A crash of a ready engine is noticed at once and it is started again with
     back-off; after repeated failures it is given up, until a request asks again after a while.
     """
@@ -85,8 +85,6 @@ class Process:
         self._wanted = False
         self._closing = False
         self._wish = asyncio.Event()
-        self._rest = asyncio.Event()
-        self._rest.set()
         self._ended = asyncio.Event()
         self._waiters: set[asyncio.Future[Channel]] = set()
         self._restarts = Restarts()
@@ -118,15 +116,12 @@ class Process:
                 while self.channel is channel:
                     await self._ended.wait()
 
-    async def stop(self) -> None:
-        """Unload: end the engine, and stay so until somebody asks again."""
+    def unload(self) -> None:
+        """End the engine, and let it be until somebody asks again. A wish that comes first stands."""
         self._want(False)
-        await self._rest.wait()
 
     def _want(self, wanted: bool) -> None:
         self._wanted = wanted
-        if wanted:
-            self._rest.clear()
         self._wish.set()
 
     # The one owner of the state.
@@ -137,13 +132,10 @@ class Process:
             while True:
                 await self._until_wanted(True)
                 await self._serve()
-                if not self._wanted:
-                    self._rest.set()
         finally:
             self._closing = True
             self._tell(ShuttingDown("The server is shutting down."))
             await self._end()
-            self._rest.set()
 
     async def _until_wanted(self, wanted: bool) -> None:
         while self._wanted is not wanted:

@@ -15,18 +15,25 @@ class Turns:
     """``slots`` turns and a bounded line for them. Used from one event loop only."""
 
     def __init__(self, slots: int, max_queue: int) -> None:
-        self._free = slots
+        self._slots = self._free = slots
         self._max_queue = max_queue
+        self.taken = 0
+        """Turns granted so far."""
         self._line: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
+    @property
+    def in_use(self) -> int:
+        return self._slots - self._free
+
     def try_take(self) -> bool:
         """Take a turn if one is free now."""
         if self._free > 0:
             self._free -= 1
+            self.taken += 1
             return True
         return False
 
@@ -54,6 +61,7 @@ class Turns:
         while self._line:
             turn = self._line.popleft()
             if not turn.done():
+                self.taken += 1
                 turn.set_result(None)
                 return
         self._free += 1
