@@ -14,7 +14,8 @@ InglenookError                    500  internal_error
 │   ├── EngineStartFailed         503  model_load_failed: carries the engine's last log lines
 │   └── ShuttingDown              503  shutting_down
 └── EngineError                   502  engine_error: the engine or upstream answered, but wrongly
-    └── EngineLost                502  engine_lost: it ended in the middle of an answer
+    ├── EngineLost                502  engine_lost: it ended in the middle of an answer
+    └── EngineTimeout             504  engine_timeout: it took longer than a request may take
 
 Errors are raised, never returned, and never log themselves. ``http.edge`` alone turns them into an answer.
 """
@@ -66,10 +67,11 @@ class ContextLengthExceeded(BadRequest):
 
     code = "context_length_exceeded"
 
-    def __init__(self, *, given: int, limit: int, param: str = "messages") -> None:
+    def __init__(self, *, given: int, limit: int, param: str = "messages", mend: str = "") -> None:
+        mend = mend or f"Shorten the {param}, or raise the model's `context` setting."
         super().__init__(
             f"This model's maximum context length is {limit} tokens, but the {param} came to "
-            f"{given} tokens. Shorten the {param}, or raise the model's `context` setting.",
+            f"{given} tokens. {mend}",
             param=param,
         )
         self.given, self.limit = given, limit
@@ -174,3 +176,9 @@ class EngineLost(EngineError):
     """The engine ended, or went silent, before its answer was complete."""
 
     code = "engine_lost"
+
+
+class EngineTimeout(EngineError):
+    """The engine is at work, but took longer than a request of this kind may take; it was told to stop."""
+
+    status, code = 504, "engine_timeout"

@@ -9,6 +9,7 @@ from msgspec.structs import FieldInfo, fields
 
 from inglenook.config.settings import (
     EngineSettings,
+    LimitsSettings,
     ModelSettings,
     SamplingDefaults,
     ServerSettings,
@@ -21,6 +22,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[[models]]", ModelSettings),
     ("[[upstreams]]", UpstreamSettings),
     ("[engines]", EngineSettings),
+    ("[limits]", LimitsSettings),
     ("[telemetry]", TelemetrySettings),
 )
 HEAD = """# Settings

@@ -6,9 +6,12 @@ The settings reference in the docs is checked against these classes.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
+
+
+Task = Literal["chat", "embed", "rerank"]
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +51,19 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     id: Annotated[str, Meta(min_length=1, description="the name that clients ask for")]
     path: Annotated[
         str,
-        Meta(description="a file, `hf:owner/repo[:file]`, or `builtin:NAME`"),
+        Meta(description="a file, a directory, `hf:owner/repo[:file]`, or `builtin:NAME`"),
     ]
-    engine: Annotated[str, Meta(description="`llamacpp` or `echo`; inferred from the path when empty")] = ""
+    engine: Annotated[
+        str,
+        Meta(
+            description="`llamacpp`, `sentence_transformers`, `bge_m3`, `cross_encoder`, `static`, "
+            "`deterministic` or `echo`; inferred from what is at the path when empty"
+        ),
+    ] = ""
+    tasks: Annotated[
+        tuple[Task, ...],
+        Meta(description="what it is for: `chat`, `embed`, `rerank`; inferred when empty"),
+    ] = ()
     aliases: Annotated[tuple[str, ...], Meta(description="other names that clients may use for it")] = ()
     context: Annotated[
         int,
@@ -65,6 +78,24 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     batch: Annotated[
         int, Meta(ge=0, description="prompt tokens taken in one step; 0 is the engine's default")
     ] = 0
+    pooling: Annotated[
+        Literal["", "mean", "cls", "last", "max"],
+        Meta(description="how an embedding model makes one vector of many; empty: as the model says"),
+    ] = ""
+    normalize: Annotated[
+        bool | UnsetType,
+        Meta(description="whether an embedding has length 1; as the model says when not set"),
+    ] = UNSET
+    dimension: Annotated[
+        int, Meta(ge=8, le=8192, description="length of the vectors of the `deterministic` engine")
+    ] = 768
+    batch_tokens: Annotated[
+        int,
+        Meta(ge=0, description="most tokens, padding counted, in one batch of texts; 0: the engine's choice"),
+    ] = 0
+    trust_remote_code: Annotated[
+        bool, Meta(description="run Python code that comes with the model; only if you trust its author")
+    ] = False
     gpu_layers: Annotated[int, Meta(ge=-1, description="layers put on the GPU; -1 is as many as fit")] = -1
     mmap: Annotated[bool, Meta(description="map the file instead of reading it")] = True
     mlock: Annotated[bool, Meta(description="keep the model from being swapped out")] = False
@@ -101,6 +132,20 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stop_seconds: Annotated[
         float, Meta(gt=0, description="time between SIGTERM and SIGKILL when it is stopped")
     ] = 5.0
+
+
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``: how much one request may ask for."""
+
+    max_batch_size: Annotated[
+        int, Meta(ge=1, description="most texts to embed, or documents to rerank, in one request")
+    ] = 2048
+    max_input_chars: Annotated[int, Meta(ge=1, description="most characters of one of them")] = 1_000_000
+    max_total_chars: Annotated[int, Meta(ge=1, description="most characters of all of them")] = 5_000_000
+    embedding_timeout_seconds: Annotated[
+        float,
+        Meta(gt=0, description="how long an engine may take to embed or rerank; longer is a 504"),
+    ] = 300.0
 
 
 class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +185,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: tuple[ModelSettings, ...] = ()
     upstreams: tuple[UpstreamSettings, ...] = ()
     engines: EngineSettings = EngineSettings()
+    limits: LimitsSettings = LimitsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 
