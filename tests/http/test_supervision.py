@@ -295,3 +295,12 @@ def test_models_do_not_disturb_each_other(serve: StartServer) -> None:
         following.result()
     assert texts[-1].endswith(b"data: [DONE]\n\n")
     assert server.chat("back", model="other").status == 200
+
+
+def test_nothing_is_imported_from_the_working_directory(serve: StartServer, tmp_path: Path) -> None:
+    """A folder of the user's that is called like a module does no harm."""
+    folder = tmp_path / "server0"
+    (folder / "http").mkdir(parents=True)
+    (folder / "asyncio.py").write_text("raise SystemExit('imported')")
+    server = serve(echo())
+    assert server.chat("hello").status == 200

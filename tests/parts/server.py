@@ -137,7 +137,18 @@ def start(settings: str, directory: Path, flags: Sequence[str]) -> Server:
     config = directory / "inglenook.toml"
     config.write_text(settings)
     log = directory / "log.txt"
-    command = [sys.executable, "-m", "inglenook", "serve", "--config", str(config), "--port", "0", *flags]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "inglenook",
+        "serve",
+        "--config",
+        str(config),
+        "--port",
+        "0",
+        *flags,
+    ]
     with log.open("w") as stream:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=directory, env=os.environ.copy()
@@ -147,6 +158,7 @@ def start(settings: str, directory: Path, flags: Sequence[str]) -> Server:
     found = re.search(r"http://\S+:\d+", first)
     if found is None:
         process.wait(START_SECONDS)
+        process.stdout.close()
         raise AssertionError(f"the server did not start: {first} {log.read_text()}")
     return Server(process, found[0], log)
 

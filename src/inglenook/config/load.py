@@ -19,6 +19,7 @@ from msgspec.structs import fields, replace
 
 from inglenook.config.settings import (
     EngineSettings,
+    LimitsSettings,
     ModelSettings,
     SamplingDefaults,
     ServerSettings,
@@ -29,14 +30,28 @@ from inglenook.config.settings import (
 
 PREFIX = "INGLENOOK_"
 UPSTREAM_URL = re.compile(r"https?://[^/]|unix:/")
-ENGINES = ("llamacpp", "echo")
-STARTER = ModelSettings(id="starter", path="builtin:starter", engine="llamacpp")
+ENGINES = (
+    "llamacpp",
+    "sentence_transformers",
+    "bge_m3",
+    "cross_encoder",
+    "static",
+    "deterministic",
+    "echo",
+)
+STARTERS = (
+    ModelSettings(id="starter", path="builtin:starter", engine="llamacpp", tasks=("chat",)),
+    ModelSettings(id="starter-embed", path="builtin:starter-embed", engine="static", tasks=("embed",)),
+)
+"""What is served when nothing was said about models."""
+_BUILTIN_ENGINES = {"echo": "echo", "deterministic": "deterministic", "starter-embed": "static"}
 
 _SHAPES: dict[str, type[msgspec.Struct]] = {
     "server": ServerSettings,
     "models": ModelSettings,
     "upstreams": UpstreamSettings,
     "engines": EngineSettings,
+    "limits": LimitsSettings,
     "telemetry": TelemetrySettings,
 }
 Json = dict[str, Any]
@@ -137,7 +152,7 @@ def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """Fill in what follows from the rest: engines from paths, secrets from where they are kept."""
     models = settings.models
     if not models and not settings.upstreams:
-        models = (STARTER,)
+        models = STARTERS
     models = tuple(_with_engine(at, model) for at, model in enumerate(models))
     for at, upstream in enumerate(settings.upstreams):
         if not UPSTREAM_URL.match(upstream.url):
@@ -152,13 +167,17 @@ def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 def _with_engine(at: int, model: ModelSettings) -> ModelSettings:
     if model.engine and model.engine not in ENGINES:
-        known = " or ".join(ENGINES)
+        known = f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]}"
         raise SettingsError(f"models[{at}].engine: {model.engine!r} is not an engine; write {known}")
     return replace(model, engine=model.engine or _inferred(model.path))
 
 
 def _inferred(path: str) -> str:
-    return "echo" if path == "builtin:echo" else "llamacpp"
+    """The engine that the path's own words decide; empty where what is there has to be looked at."""
+    if path.startswith("builtin:"):
+        return _BUILTIN_ENGINES.get(path.removeprefix("builtin:"), "llamacpp")
+    names_a_file = path.startswith("hf:") and path.count(":") == 2
+    return "llamacpp" if names_a_file or path.lower().endswith((".gguf", "-gguf")) else ""
 
 
 def _refuse_twice(named: list[tuple[str, str]]) -> None:

@@ -60,7 +60,7 @@ def _default(field: FieldInfo) -> str:
     value: Any = field.default
     if value is msgspec.NODEFAULT:
         value = field.default_factory()
-    if isinstance(value, SamplingDefaults) or value in ((), {}, ""):
+    if isinstance(value, SamplingDefaults | msgspec.UnsetType) or value in ((), {}, ""):
         return ""
     return f"`{msgspec.json.encode(value).decode()}`"
 

@@ -10,7 +10,7 @@ from inglenook.gateway.reply import Reply
 from inglenook.runtime.channel import Response
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
-from inglenook.wire.openai import read_tail, usage_apart
+from inglenook.wire.openai import Tail, read_tail, usage_apart
 
 
 async def relay_whole(call: Call, engine: Engine, response: Response, reply: Reply) -> None:
@@ -90,7 +90,7 @@ class _Watch:
             tail = read_tail(payload)
             if tail is None or tail.error is not None:
                 # With nothing sent yet it still becomes a status of its own.
-                self.failure = self._engine.failure(500, payload)
+                self.failure = self._failure(tail, payload)
                 return b"".join(out)
             if tail.tokens is not None:
                 self._call.usage = tail.tokens
@@ -102,6 +102,11 @@ class _Watch:
             else:
                 out.append(sse.event(payload))
         return b"".join(out) if changed else run
+
+    def _failure(self, tail: Tail | None, payload: bytes) -> InglenookError:
+        if tail is None:
+            return EngineError("An event of the engine's answer is not valid JSON.")
+        return self._engine.failure(500, payload)
 
 
 def _note_first_byte(call: Call) -> None:

@@ -212,7 +212,12 @@ class Process:
 
     async def _spawn(self, launch: Launch) -> asyncio.subprocess.Process:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(launch.unset)}
-        environment = inherited | dict(launch.env) | {"INGLENOOK_PARENT_PID": str(os.getpid())}
+        ours = {
+            "INGLENOOK_PARENT_PID": str(os.getpid()),
+            # Else `-m` would import from the working directory before anything else.
+            "PYTHONSAFEPATH": "1",
+        }
+        environment = inherited | dict(launch.env) | ours
         try:
             # A session of its own, so that a signal to the group reaches grandchildren too.
             self._child = await asyncio.create_subprocess_exec(

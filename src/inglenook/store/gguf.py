@@ -88,6 +88,25 @@ def read_header(path: Path | str) -> GGUFHeader:
         raise GGUFError(f"it cannot be read ({problem.strerror or 'input/output error'})") from None
 
 
+class Kind(NamedTuple):
+    """What a GGUF file is, in the two values that tell a chat model from others."""
+
+    architecture: str
+    pooling: int | None
+
+
+def read_kind(path: Path | str) -> Kind:
+    """The kind of the file at ``path``, from its first few KiB: it stops before the vocabulary.
+
+    Raises ``GGUFError`` as ``read_header`` does.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _Reader(file).kind()
+    except OSError as problem:
+        raise GGUFError(f"it cannot be read ({problem.strerror or 'input/output error'})") from None
+
+
 class _Reader:
     """One pass over a header, front to back."""
 
@@ -106,6 +125,21 @@ class _Reader:
         if not isinstance(self._values.get(ARCHITECTURE), str):
             raise GGUFError("it does not say which architecture it has")
         return self._told(self._parameters(tensors))
+
+    def kind(self) -> Kind:
+        _, pairs = self._counts()
+        for _ in range(pairs):
+            if self._next_key().startswith(b"tokenizer."):
+                break
+            self._pair()
+        architecture = str(self._values.get(ARCHITECTURE, ""))
+        return Kind(architecture, self._number(f"{architecture}.pooling_type"))
+
+    def _next_key(self) -> bytes:
+        at = self._at
+        key = self._text(LONGEST_NAME)
+        self._at = at
+        return key
 
     def _counts(self) -> tuple[int, int]:
         if self._take(4, "it is not a GGUF file") != MAGIC:

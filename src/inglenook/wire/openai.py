@@ -192,7 +192,7 @@ class Tail(Struct):
     choices: list[msgspec.Raw] = []
     usage: Usage | None = None
     timings: Timings | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
     @property
     def tokens(self) -> Usage | None:
