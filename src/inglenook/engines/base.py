@@ -9,6 +9,7 @@ from typing import Protocol
 from inglenook.config.settings import EngineSettings, ModelSettings
 from inglenook.errors import InglenookError
 from inglenook.wire.openai import ChatRequest, CompletionRequest
+from inglenook.wire.vectors import EmbedJob, RerankJob, Scores, TooLong, Vectors
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,24 @@ class Engine(Protocol):
         """
         ...
 
-    def warm_up(self) -> EngineRequest:
-        """The smallest request that proves a token comes out; called once the engine is up.
+    @property
+    def embedder(self) -> Embedder | None:
+        """How it makes vectors and scores. ``None``: it takes and gives the bodies of the API itself."""
+        ...
 
-        The process is ready when this answers 200, not when its port is open.
+    def turns(self, model: ModelSettings) -> int:
+        """How many requests it may be handed at the same time."""
+        ...
+
+    def warm_up(self, model: ModelSettings) -> EngineRequest:
+        """The smallest request that proves that the model works; called once the engine is up.
+
+        The process is ready when ``proves`` says so of the answer, not when its port is open.
         """
+        ...
+
+    def proves(self, status: int, body: bytes) -> bool:
+        """Whether the answer to ``warm_up`` has a token, a vector or a score in it."""
         ...
 
     def takes_tools(self, properties: bytes) -> bool:
@@ -94,4 +108,33 @@ class Engine(Protocol):
 
     def start_failure(self, log: Sequence[str], exit_code: int | None) -> str:
         """One sentence for why a start failed, from its last log lines. ``None``: no exit, too slow."""
+        ...
+
+
+class Embedder(Protocol):
+    """What the gateway needs of an engine whose vectors and scores it puts into the API's shapes. Pure."""
+
+    def embed(self, model: ModelSettings, job: EmbedJob) -> EngineRequest:
+        """The request for ``job``. Raises ``BadRequest`` for kinds or inputs that it cannot take."""
+        ...
+
+    def vectors(self, model: ModelSettings, job: EmbedJob, body: bytes) -> Vectors:
+        """The vectors of its answer. Raises ``EngineError`` when they are not whole and finite."""
+        ...
+
+    def rerank(self, model: ModelSettings, job: RerankJob) -> EngineRequest:
+        """The request for ``job``; only asked of a model with the task ``rerank``."""
+        ...
+
+    def scores(self, model: ModelSettings, job: RerankJob, body: bytes) -> Scores:
+        """The scores of its answer, in the order of the texts. Raises ``EngineError``."""
+        ...
+
+    def too_long(self, body: bytes) -> TooLong | None:
+        """What an error answer says of an input's length; ``None`` when it is about something else."""
+        ...
+
+    def tokenize(self, text: str, *, special: bool) -> EngineRequest | None:
+        """Ask for the token ids of a text, answered as ``{"tokens": [ids]}``, with or without the tokens
+        that the model puts around it. ``None`` where the engine itself names and cuts what is too long."""
         ...

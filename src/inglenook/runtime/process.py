@@ -296,7 +296,8 @@ class Process:
                 waiter.set_exception(error)
 
     def _report(self, outcome: InglenookError, lived: float) -> None:
-        cause = f" ({outcome.__cause__})" if outcome.__cause__ is not None else ""
+        why = outcome.__cause__
+        cause = f" ({self._plan.scrub(str(why))})" if why is not None else ""
         log.error("%s failed after %.1f s: %s%s", self._plan.name, lived, outcome, cause)
         if isinstance(outcome, EngineStartFailed) and outcome.log:
             log.error("its last lines:\n  %s", "\n  ".join(outcome.log))
