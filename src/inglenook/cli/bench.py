@@ -1,0 +1,180 @@
+"""``inglenook bench``: what the server costs, measured beside its alternatives on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from inglenook.bench import engine, gateway, report
+from inglenook.bench.processes import BenchError
+from inglenook.cli.subcommands import Commands
+
+QUICK_ROUNDS = 3
+QUICK_SECONDS = 3.0
+QUICK_LATENCY_COUNT = 100
+
+
+def add_commands(commands: Commands) -> None:
+    """Register ``bench`` with its own commands; each leaves its function in ``run``."""
+    bench = commands.add_parser("bench", help="measure what the server costs")
+    kinds = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    _add_gateway(kinds)
+    _add_engine(kinds)
+
+
+def _add_gateway(kinds: Commands) -> None:
+    command = kinds.add_parser(
+        "gateway",
+        help="the relay beside nginx, other gateways and no gateway at all",
+        description="Relay requests to a mock upstream through our server and through others, in paired "
+        "rounds. Uses nginx and wrk where they are installed.",
+    )
+    plan = gateway.Plan()
+    _add_rounds(command, plan.rounds)
+    command.add_argument("--seconds", type=_positive(float), help=f"of each measurement ({plan.seconds:g})")
+    command.add_argument("--quick", action="store_true", help="3 rounds of 3 seconds: a look, not a result")
+    command.add_argument("--streams", type=_positive(int), default=plan.streams, help="at once (%(default)s)")
+    command.add_argument("--only", type=_names(gateway.SECTIONS), help=", ".join(gateway.SECTIONS))
+    known = (*gateway.ARMS, *gateway.PEERS)
+    command.add_argument("--arms", type=_names(known), help=", ".join(known))
+    command.add_argument(
+        "--peers",
+        action="store_true",
+        help="also LiteLLM and Portkey, installed into a cache directory on first use",
+    )
+    command.set_defaults(run=gateway_command)
+
+
+def _add_engine(kinds: Commands) -> None:
+    command = kinds.add_parser(
+        "engine",
+        help="tokens per second through the server beside the engine alone",
+        description="Ask one engine process directly and through our server, in paired rounds.",
+    )
+    command.add_argument("--model", required=True, help="a GGUF file, or what a model's `path` setting takes")
+    plan = engine.Plan(model="")
+    _add_rounds(command, plan.rounds)
+    command.add_argument("--quick", action="store_true", help="3 rounds: a look, not a result")
+    command.add_argument(
+        "--tokens", type=_positive(int), default=plan.tokens, help="per stream (%(default)s)"
+    )
+    command.set_defaults(run=engine_command)
+
+
+def _add_rounds(command: argparse.ArgumentParser, rounds: int) -> None:
+    command.add_argument("--rounds", type=_positive(int), help=f"how many ({rounds})")
+    command.add_argument("--seed", type=int, help="of the order of the arms; dealt and told when not given")
+    command.add_argument(
+        "--nice", type=int, default=0, help="-15 keeps a busy machine's other work away; needs root"
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="write the raw rounds there as JSON")
+
+
+def gateway_command(arguments: argparse.Namespace) -> int:
+    plan = _gateway_plan(arguments)
+    _say(f"this takes about {gateway.estimated_seconds(plan):,.0f} seconds")
+
+    def work() -> tuple[str, str]:
+        run = gateway.perform(plan, _say)
+        return report.table(run), report.document(run, sys.argv)
+
+    return _report(work, arguments.output)
+
+
+def _gateway_plan(arguments: argparse.Namespace) -> gateway.Plan:
+    plan = gateway.Plan()
+    quick = arguments.quick
+    chosen = arguments.arms or (gateway.ARMS + (gateway.PEERS if arguments.peers else ()))
+    return gateway.Plan(
+        rounds=arguments.rounds or (QUICK_ROUNDS if quick else plan.rounds),
+        seconds=arguments.seconds or (QUICK_SECONDS if quick else plan.seconds),
+        warm_seconds=1.0 if quick else plan.warm_seconds,
+        streams=arguments.streams,
+        latency_count=QUICK_LATENCY_COUNT if quick else plan.latency_count,
+        seed=_seed(arguments),
+        nice=arguments.nice,
+        arms=chosen,
+        sections=arguments.only or plan.sections,
+    )
+
+
+def engine_command(arguments: argparse.Namespace) -> int:
+    plan = engine.Plan(
+        model=arguments.model,
+        rounds=arguments.rounds or (QUICK_ROUNDS if arguments.quick else engine.Plan("").rounds),
+        tokens=arguments.tokens,
+        seed=_seed(arguments),
+        nice=arguments.nice,
+    )
+
+    def work() -> tuple[str, str]:
+        run = engine.perform(plan, _say)
+        return engine.table(run), engine.document(run, sys.argv)
+
+    return _report(work, arguments.output)
+
+
+def _seed(arguments: argparse.Namespace) -> int:
+    if arguments.seed is not None:
+        return int(arguments.seed)
+    return random.SystemRandom().randrange(1_000_000)
+
+
+def _report(work: Callable[[], tuple[str, str]], output: Path | None) -> int:
+    """Do the work, which gives table and document; show the one, write the other."""
+    if not sys.platform.startswith("linux"):
+        print("inglenook: this benchmark reads /proc and needs Linux", file=sys.stderr)
+        return 1
+    # Told to end, we must end what we started: only an exception runs the `finally` blocks.
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        table, document = work()
+    except BenchError as problem:
+        print(f"inglenook: {problem}", file=sys.stderr)
+        return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if output:
+        output.write_text(document)
+    print(table)
+    return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError("must be above 0")
+        return value
+
+    return read
+
+
+def _names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A reader of comma-separated names, in the order of the known ones."""
+
+    def read(text: str) -> tuple[str, ...]:
+        given = {part.strip() for part in text.split(",")}
+        unknown = given - set(known)
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}"
+            )
+        return tuple(name for name in known if name in given)
+
+    return read
