@@ -210,7 +210,7 @@ TOOL: Any = {
 
 def test_a_named_tool_is_called(client: OpenAI) -> None:
     """`tool_choice` with a function's name forces that call, its arguments fit the schema."""
-    other = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
+    other: Any = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
     answer = client.chat.completions.create(
         model="starter",
         messages=[{"role": "user", "content": "What is the weather in Paris?"}],

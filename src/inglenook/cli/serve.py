@@ -85,8 +85,9 @@ def _reachable(host: str) -> str:
 def _welcome(settings: Settings, url: str) -> str:
     ids = [model.id for model in settings.models]
     ids += [name for upstream in settings.upstreams for name in upstream.models]
+    question = '[{"role": "user", "content": "What is the capital of France?"}]'
     call = f"""curl {url}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "{ids[0]}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'"""
+    -d '{{"model": "{ids[0]}", "messages": {question}}}'"""
     return f"""Inglenook is listening on {url}  (models: {", ".join(ids)})
 
   Chat here:    inglenook run{"" if url.endswith(":8000") else f" --url {url}"}
