@@ -69,7 +69,8 @@ class Cell:
         is known.
         """
         for status, count in told.get("statuses", {}).items():
-            if not status.startswith("2"):
+            # Status 0 is an answer that did not begin: it is among the problems.
+            if status != "0" and not status.startswith("2"):
                 self.faults.append(f"{count} answers with status {status}")
         for problem, count in {**told.get("failures", {}), **told.get("problems", {})}.items():
             self.faults.append(f"{count} times: {problem}")
@@ -234,8 +235,9 @@ def streams(bench: Bench, arm: Arm) -> Cell:
         cell.measures["stream_ttft_p99_ms"] = percentile(told["first_ms"], 0.99)
     if arm.child and told["events"]:
         cell.measures["cpu_us_per_event"] = cell.measures["cpu_s"] / told["events"] * 1e6
-    if told["garbled"] or (arm.is_exact and told["same_text"]):
-        cell.faults.append(f"{told['garbled'] + told['same_text']} of {told['streams']} streams differ")
+    differing = told["garbled"] + (told["same_text"] if arm.is_exact else 0)
+    if differing:
+        cell.faults.append(f"{differing} of {told['streams']} streams differ")
     return cell
 
 
