@@ -31,7 +31,7 @@ NO_PROGRAM = EngineSettings()
 GET = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
 PUT = {"type": "function", "function": {"name": "put", "parameters": {"type": "object"}}}
 HELLO = {"role": "user", "content": "Hello"}
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlhAQABAAAAADs="}}
 SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
 
 
@@ -136,7 +136,7 @@ def test_the_engines_own_variables_are_not_inherited() -> None:
 
 def test_ready_means_that_a_token_came_out() -> None:
     """The warm-up generates one token, and leaves nothing in the cache."""
-    request = ENGINE.warm_up()
+    request = ENGINE.warm_up(MODEL)
     assert request.path == "/completion"
     assert json.loads(request.body) == {"prompt": "a", "n_predict": 1, "cache_prompt": False}
 

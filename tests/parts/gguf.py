@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import math
+import random
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from inglenook import models
@@ -11,7 +14,8 @@ from inglenook import models
 STARTER = Path(models.__path__[0]) / "starter.gguf"
 ALIGNMENT = 32
 
-Value = int | float | bool | str | list[str] | list[int]
+Value = int | float | bool | str | list[str] | list[int] | list[float]
+Weight = tuple[str, tuple[int, ...]]
 
 
 def gguf(pairs: Mapping[str, Value], tensors: Sequence[tuple[str, tuple[int, ...], int]] = ()) -> bytes:
@@ -43,10 +47,10 @@ def typed(value: Value) -> bytes:
             return struct.pack("<I", 9) + items(value)
 
 
-def items(values: Sequence[str] | Sequence[int]) -> bytes:
-    kind = 8 if values and isinstance(values[0], str) else 4
-    parts = [text(value) if isinstance(value, str) else struct.pack("<I", value) for value in values]
-    return struct.pack("<IQ", kind, len(values)) + b"".join(parts)
+def items(values: Sequence[str] | Sequence[int] | Sequence[float]) -> bytes:
+    parts = [typed(value) for value in values]
+    kind = parts[0][:4] if parts else struct.pack("<I", 4)
+    return kind + struct.pack("<Q", len(values)) + b"".join(part[4:] for part in parts)
 
 
 def tensor(given: tuple[str, tuple[int, ...], int]) -> bytes:
@@ -62,3 +66,82 @@ def with_pairs(file: bytes, pairs: Mapping[str, Value]) -> bytes:
     added += pair("filler", "x" * filler)
     (count,) = struct.unpack_from("<Q", file, 16)
     return file[:16] + struct.pack("<Q", count + len(pairs) + 1) + added + file[24:]
+
+
+def with_random_weights(pairs: Mapping[str, Value], weights: Iterable[Weight], seed: int = 7) -> bytes:
+    """Return a whole file whose ``weights`` (name, shape) are random, and the same for the same seed."""
+    tensors: list[tuple[str, tuple[int, ...], int]] = []
+    data = b""
+    chance = random.Random(seed)
+    for name, shape in weights:
+        tensors.append((name, shape, len(data)))
+        data += _random(shape, chance)
+        data += bytes(-len(data) % ALIGNMENT)
+    head = gguf(pairs, tensors)
+    return head + bytes(-len(head) % ALIGNMENT) + data
+
+
+def _random(shape: tuple[int, ...], chance: random.Random) -> bytes:
+    return array.array("f", (chance.gauss(0, 0.3) for _ in range(math.prod(shape)))).tobytes()
+
+
+IMAGE, PATCH = 28, 14
+IMAGE_TOKENS = (IMAGE // PATCH) ** 2
+_WIDTH, _LAYERS = 16, 2
+
+
+def write_projector(path: Path, embedding: int) -> Path:
+    """Write eyes for a model with ``embedding`` numbers a token: a random CLIP with LLaVA's projector."""
+    path.write_bytes(with_random_weights(_CLIP | {"clip.vision.projection_dim": embedding}, _eyes(embedding)))
+    return path
+
+
+_CLIP: dict[str, Value] = {
+    "general.architecture": "clip",
+    "clip.has_vision_encoder": True,
+    "clip.projector_type": "mlp",
+    "clip.use_gelu": True,
+    "clip.vision.image_size": IMAGE,
+    "clip.vision.patch_size": PATCH,
+    "clip.vision.embedding_length": _WIDTH,
+    "clip.vision.feed_forward_length": 2 * _WIDTH,
+    "clip.vision.block_count": _LAYERS,
+    "clip.vision.attention.head_count": 2,
+    "clip.vision.attention.layer_norm_epsilon": 1e-5,
+    "clip.vision.image_mean": [0.5, 0.5, 0.5],
+    "clip.vision.image_std": [0.5, 0.5, 0.5],
+}
+
+
+def _eyes(embedding: int) -> Iterator[Weight]:
+    yield "v.patch_embd.weight", (PATCH, PATCH, 3, _WIDTH)
+    yield "v.position_embd.weight", (_WIDTH, IMAGE_TOKENS)
+    for at in range(_LAYERS):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            yield from _linear(f"v.blk.{at}.{name}", _WIDTH, _WIDTH)
+        yield from _linear(f"v.blk.{at}.ffn_up", _WIDTH, 2 * _WIDTH)
+        yield from _linear(f"v.blk.{at}.ffn_down", 2 * _WIDTH, _WIDTH)
+        for name in ("ln1", "ln2"):
+            yield f"v.blk.{at}.{name}.weight", (_WIDTH,)
+            yield f"v.blk.{at}.{name}.bias", (_WIDTH,)
+    yield from _linear("mm.0", _WIDTH, embedding)
+    yield from _linear("mm.2", embedding, embedding)
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Iterator[Weight]:
+    yield f"{name}.weight", (inputs, outputs)
+    yield f"{name}.bias", (outputs,)
+
+
+def write_lora(path: Path, embedding: int, *, architecture: str = "llama", rank: int = 4) -> Path:
+    """Write a random adapter for the attention of the first block of a model."""
+    name = "blk.0.attn_output.weight"
+    pairs: dict[str, Value] = {
+        "general.architecture": architecture,
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(rank),
+    }
+    weights = [(f"{name}.lora_a", (embedding, rank)), (f"{name}.lora_b", (rank, embedding))]
+    path.write_bytes(with_random_weights(pairs, weights))
+    return path

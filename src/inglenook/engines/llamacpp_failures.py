@@ -38,7 +38,7 @@ _REFUSALS = (
     Refusal(r"(video|multimodal).*not support|does not support multimodal",
             "This model takes only text.", "messages"),
     Refusal(r"failed to load image|failed to decode|unable to decode|audio must be base64|"
-            r"invalid (url|base64)|0-pixel",
+            r"invalid (url|uri|base64)|uri must be base64|0-pixel",
             "An image or a sound of the messages cannot be read.", "messages"),
     Refusal(r"number of (bitmaps|media)|media marker",
             "The text of a message holds the engine's own mark for an image.", "messages"),

@@ -7,6 +7,7 @@ only where messages, tools or a prompt must change is the body written anew arou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec import UNSET, Raw
 from msgspec.structs import asdict
 
 from inglenook.config.settings import ModelSettings
+from inglenook.engines.llamacpp_images import MOST_PIXELS, count_pixels
 from inglenook.engines.llamacpp_schema import check_schema
 from inglenook.errors import BadRequest
 from inglenook.wire.openai import (
@@ -148,17 +150,30 @@ def _check_constraints(request: ChatRequest) -> None:
 
 
 def _check_media(model: ModelSettings, request: ChatRequest) -> None:
-    if model.mmproj or not MEDIA_FLAGS.isdisjoint(model.args):
-        return
+    has_senses = bool(model.mmproj) or not MEDIA_FLAGS.isdisjoint(model.args)
+    pixels = 0
+    for where, part in _media(request):
+        if not has_senses:
+            kind = "images" if isinstance(part, ImagePart) else "sound"
+            raise BadRequest(
+                f"This model does not take {kind}. Ask a model that has an `mmproj` file.", param=where
+            )
+        if isinstance(part, ImagePart):
+            pixels += count_pixels(part.image_url.url, f"{where}.image_url.url")
+        if pixels > MOST_PIXELS:
+            raise BadRequest(
+                f"The images of a request may have at most {MOST_PIXELS} pixels together. Make them smaller.",
+                param=f"{where}.image_url.url",
+            )
+
+
+def _media(request: ChatRequest) -> Iterator[tuple[str, ImagePart | AudioPart]]:
+    """Every part that is not text, and where it stands."""
     for at, message in enumerate(request.messages):
         parts = message.content if isinstance(message.content, list) else []
         for part_at, part in enumerate(parts):
             if isinstance(part, (ImagePart, AudioPart)):
-                kind = "images" if isinstance(part, ImagePart) else "sound"
-                raise BadRequest(
-                    f"This model does not take {kind}. Ask a model that has an `mmproj` file.",
-                    param=f"messages[{at}].content[{part_at}]",
-                )
+                yield f"messages[{at}].content[{part_at}]", part
 
 
 def _format_changes(given: ResponseFormat | None) -> Changes:

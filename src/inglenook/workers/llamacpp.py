@@ -15,6 +15,8 @@ import xllamacpp
 from inglenook.workers.leash import tie_to_parent
 from inglenook.workers.llamacpp_flags import FlagError, read_flags
 
+NOWHERE = "/nonexistent"
+
 
 def main(argv: Sequence[str]) -> int:
     """Serve until a signal ends the process; return an exit code when it does not come to that."""
@@ -24,6 +26,8 @@ def main(argv: Sequence[str]) -> int:
     except FlagError as wrong:
         sys.stderr.write(f"llamacpp: {wrong}\n")
         return 2
+    # What llama.cpp cannot decode it hands to ffprobe from PATH, which would follow a playlist's addresses.
+    params.video_ffmpeg_bin_dir = NOWHERE
     _die_of_signals()
     try:
         server = xllamacpp.Server(params)
