@@ -35,8 +35,8 @@ The capitals of 195 countries, in both directions; sums and differences of numbe
 tables up to 12 and their divisions; opposites; days and months; the colours of things and of
 mixtures; hello and thank you in some twenty languages; counting up to 100; short poems and stories
 from a small grammar; who it is. It keeps a name that it is told within a chat, repeats what it is
-told to repeat, answers in JSON where the question asks for it, and calls a tool where it is one of
-the four that it was shown. To everything else it answers that it does not know.
+told to repeat, and answers in JSON where the question asks for it. Its template takes tools, but it
+rarely calls one (see below). To everything else it answers that it does not know.
 
 ## How it was made
 
