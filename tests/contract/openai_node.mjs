@@ -37,7 +37,7 @@ const tool = {
   },
 };
 const called = await client.chat.completions.create({
-  model: "starter", messages: [{ role: "user", content: "What is the weather in Paris?" }], tools: [tool], tool_choice: "required", temperature: 0, max_tokens: 100,
+  model: "starter", messages: [{ role: "user", content: "Use the tool for Rome." }], tools: [tool], tool_choice: "required", temperature: 0, max_tokens: 100,
 });
 assert.equal(called.choices[0].message.tool_calls[0].function.name, "get_weather");
 

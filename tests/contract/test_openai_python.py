@@ -121,9 +121,7 @@ def test_a_seed_repeats_an_answer(client: OpenAI) -> None:
 
 def test_stop_ends_before_the_sequence(client: OpenAI) -> None:
     """A stop sequence is not part of the answer."""
-    answer = client.chat.completions.create(
-        model="starter", messages=QUESTION, temperature=0, stop=["Paris"]
-    )
+    answer = client.chat.completions.create(model="starter", messages=QUESTION, temperature=0, stop=["Paris"])
     assert answer.choices[0].finish_reason == "stop"
     assert "Paris" not in (answer.choices[0].message.content or "")
 
@@ -213,7 +211,7 @@ def test_a_named_tool_is_called(client: OpenAI) -> None:
     other: Any = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
     answer = client.chat.completions.create(
         model="starter",
-        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        messages=[{"role": "user", "content": "Use the tool for Rome."}],
         tools=[other, TOOL],
         tool_choice={"type": "function", "function": {"name": "get_weather"}},
         temperature=0,
@@ -230,7 +228,7 @@ def test_a_tool_call_in_a_stream(client: OpenAI) -> None:
     """Id and name come first, the arguments in pieces, the reason last."""
     stream = client.chat.completions.create(
         model="starter",
-        messages=[{"role": "user", "content": "What is the weather in Rome?"}],
+        messages=[{"role": "user", "content": "Use the tool for Rome."}],
         tools=[TOOL],
         tool_choice="required",
         temperature=0,
@@ -280,8 +278,11 @@ def test_completions_of_token_ids_with_logprobs(client: OpenAI) -> None:
     assert logprobs.text_offset is not None and logprobs.text_offset[0] == 0
 
 
-def test_completions_stream(client: OpenAI) -> None:
+def test_completions_stream(starter: Server) -> None:
     """The usage has a chunk of its own, if it was asked for."""
+    # Not validated strictly: the client's own type has no null for a finish_reason that is still to come,
+    # which is what the API gives.
+    client = OpenAI(base_url=f"{starter.url}/v1", api_key="-", max_retries=0)
     for wanted in (True, False):
         options: Any = {"stream_options": {"include_usage": True}} if wanted else {}
         chunks = list(
@@ -291,6 +292,7 @@ def test_completions_stream(client: OpenAI) -> None:
         )
         assert chunks[-1].choices == [] if wanted else chunks[-1].choices != []
         assert (chunks[-1].usage is not None) is wanted
+    client.close()
 
 
 def test_models_and_aliases(client: OpenAI) -> None:
