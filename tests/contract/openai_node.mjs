@@ -29,7 +29,7 @@ for await (const _ of stopped) break; // leaving the loop aborts the request
 const tool = {
   type: "function",
   function: {
-    name: "get_weather",
+    name: "get_weather", description: "The weather at a place",
     parameters: {
       type: "object", additionalProperties: false, required: ["city"],
       properties: { city: { type: "string", enum: ["Paris", "Rome"] } },
