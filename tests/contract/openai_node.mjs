@@ -29,10 +29,13 @@ for await (const _ of stopped) break; // leaving the loop aborts the request
 const tool = {
   type: "function",
   function: {
-    name: "get_weather", description: "The weather at a place",
+    name: "get_weather",
+    description: "The weather at a place",
     parameters: {
-      type: "object", additionalProperties: false, required: ["city"],
+      type: "object",
       properties: { city: { type: "string", enum: ["Paris", "Rome"] } },
+      required: ["city"],
+      additionalProperties: false,
     },
   },
 };
@@ -46,7 +49,15 @@ assert.deepEqual(completion.choices.map((choice) => choice.index), [0, 1]);
 
 const ids = [];
 for await (const model of client.models.list()) ids.push(model.id);
-assert.deepEqual(ids, ["starter", "team/echo"]);
+assert.deepEqual(ids, ["starter", "team/echo", "starter-embed"]);
+
+// By itself the client asks for base64 and decodes it.
+const texts = ["The cat sits on the mat.", "A kitten lies on a rug."];
+const packed = await client.embeddings.create({ model: "starter-embed", input: texts });
+const plain = await client.embeddings.create({ model: "starter-embed", input: texts, encoding_format: "float" });
+assert.deepEqual(packed.data.map((row) => row.index), [0, 1]);
+packed.data[0].embedding.forEach((number, at) => assert.ok(Math.abs(number - plain.data[0].embedding[at]) < 1e-7));
+assert.ok(packed.usage.prompt_tokens > 8);
 
 await assert.rejects(
   client.chat.completions.create({ model: "nope", messages }),

@@ -297,7 +297,7 @@ def test_completions_stream(starter: Server) -> None:
 
 def test_models_and_aliases(client: OpenAI) -> None:
     """Ids with slashes can be asked for; an alias is a name like any other."""
-    assert [model.id for model in client.models.list()] == ["starter", "team/echo"]
+    assert [model.id for model in client.models.list()] == ["starter", "team/echo", "starter-embed"]
     assert client.models.retrieve("team/echo").owned_by == "inglenook"
     answer = client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, max_tokens=1)
     assert answer.model == "starter"
