@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import signal
 import sys
@@ -10,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from inglenook.bench import engine, gateway, report
+from inglenook.bench import beside, embeddings, engine, gateway, report
 from inglenook.bench.processes import BenchError
+from inglenook.bench.progress import Line
 from inglenook.cli.subcommands import Commands
 
 QUICK_ROUNDS = 3
@@ -25,6 +28,7 @@ def add_commands(commands: Commands) -> None:
     kinds = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     _add_gateway(kinds)
     _add_engine(kinds)
+    _add_embeddings(kinds)
 
 
 def _add_gateway(kinds: Commands) -> None:
@@ -64,6 +68,33 @@ def _add_engine(kinds: Commands) -> None:
         "--tokens", type=_positive(int), default=plan.tokens, help="per stream (%(default)s)"
     )
     command.set_defaults(run=engine_command)
+
+
+def _add_embeddings(kinds: Commands) -> None:
+    command = kinds.add_parser(
+        "embeddings",
+        help="texts per second of any embeddings server, alone or beside sentence-transformers",
+        description="Ask POST /v1/embeddings in a closed loop and print one JSON report. Sends "
+        "INGLENOOK_API_KEY as the key where it is set.",
+    )
+    plan = embeddings.Plan()
+    add = command.add_argument
+    add("--base-url", default=plan.base_url, metavar="URL", help="of the server (%(default)s)")
+    add("--model", default=plan.model, help="(%(default)s)")
+    add("--requests", type=int, default=plan.requests, help="that are measured (%(default)s)")
+    add("--warmup", type=int, default=plan.warmup, help="requests before them (%(default)s)")
+    add("--concurrency", type=int, default=plan.concurrency, help="requests at once (%(default)s)")
+    add("--batch-size", type=int, default=plan.batch_size, help="texts in a request (%(default)s)")
+    add("--input-chars", type=int, default=plan.input_chars, help="characters in a text (%(default)s)")
+    add("--timeout-seconds", type=float, default=plan.timeout_seconds, help="per request (%(default)s)")
+    add("--output", type=Path, metavar="FILE", help="write the report there too")
+    kinds_of_text = (embeddings.FIXED, embeddings.MIXED)
+    add(
+        "--texts", choices=kinds_of_text, default=plan.texts, help="all of --input-chars, or of mixed lengths"
+    )
+    add("--compare", type=Path, metavar="DIRECTORY", help="in turn with the library and the model there")
+    add("--rounds", type=_positive(int), default=beside.ROUNDS, help="of --compare (%(default)s)")
+    command.set_defaults(run=embeddings_command)
 
 
 def _add_rounds(command: argparse.ArgumentParser, rounds: int) -> None:
@@ -117,6 +148,49 @@ def engine_command(arguments: argparse.Namespace) -> int:
         return engine.table(run), engine.document(run, sys.argv)
 
     return _report(work, arguments.output)
+
+
+def embeddings_command(arguments: argparse.Namespace) -> int:
+    plan = embeddings.Plan(
+        base_url=arguments.base_url,
+        model=arguments.model,
+        requests=arguments.requests,
+        warmup=arguments.warmup,
+        concurrency=arguments.concurrency,
+        batch_size=arguments.batch_size,
+        input_chars=arguments.input_chars,
+        timeout_seconds=arguments.timeout_seconds,
+        texts=arguments.texts,
+        key=os.environ.get("INGLENOOK_API_KEY", ""),
+    )
+    line = Line(sys.stderr)
+    try:
+        if arguments.compare:
+            told = beside.perform(plan, arguments.compare, arguments.rounds, line)
+        else:
+            told = embeddings.perform(plan, lambda done, total: line("requests", done, total))
+    except BenchError as problem:
+        line.close()
+        print(problem, file=sys.stderr)
+        return 1
+    finally:
+        line.close()
+    return _deliver(json.dumps(told, indent=2), arguments.output)
+
+
+def _deliver(document: str, output: Path | None) -> int:
+    """Print a report, and write it where it was wished."""
+    print(document)
+    if output is None:
+        return 0
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(document + "\n")
+    except OSError as problem:
+        print(f"inglenook: the report could not be written: {problem}", file=sys.stderr)
+        return 1
+    print(f"Wrote benchmark report: {output}", file=sys.stderr)
+    return 0
 
 
 def _seed(arguments: argparse.Namespace) -> int:
