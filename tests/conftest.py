@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.bert import MEAN, RANK, write_bert
 from tests.parts.server import Server, start
 
 StartServer = Callable[..., Server]
@@ -38,7 +39,7 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server with the built-in model and an echo model, shared by tests that change nothing."""
+    """One server with the built-in models and an echo model, shared by tests that change nothing."""
     settings = """
         [[models]]
         id = "starter"
@@ -48,7 +49,30 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         [[models]]
         id = "team/echo"
         path = "builtin:echo"
+
+        [[models]]
+        id = "starter-embed"
+        path = "builtin:starter-embed"
     """
     server = start(settings, tmp_path_factory.mktemp("starter"), ())
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with models that embed and rerank, shared by tests that change nothing."""
+    place = tmp_path_factory.mktemp("vectors")
+    write_bert(place / "bert.gguf", pooling=MEAN)
+    write_bert(place / "rank.gguf", pooling=RANK)
+    settings = """
+        models = [
+            {id = "chat", path = "builtin:echo", tasks = ["chat"]},
+            {id = "hash", path = "builtin:deterministic", dimension = 8},
+            {id = "bert", path = "bert.gguf"},
+            {id = "rank", path = "rank.gguf"},
+        ]
+    """
+    server = start(settings, place, ())
     yield server
     server.end()

@@ -19,10 +19,10 @@ def write(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_without_a_word_the_built_in_model_is_served() -> None:
+def test_without_a_word_the_built_in_models_are_served() -> None:
     """No file at all is fine."""
     settings = load(None, {}, {})
-    assert [model.path for model in settings.models] == ["builtin:starter"]
+    assert [model.path for model in settings.models] == ["builtin:starter", "builtin:starter-embed"]
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8000)
 
 
@@ -51,7 +51,7 @@ def test_a_list_of_models_from_the_environment() -> None:
         ("[server]\nport = 'x'", "server.port: expected int, got str"),
         ("[server]\nport = 70000", "server.port: expected int <= 65535"),
         ("[models]\nid = 'a'", "models: must be a list of tables, written [[models]]"),
-        ("[[models]]\nid = 'a'\npath = 'b'\nengine = 'vlm'", "models[0].engine: 'vlm' is not an engine; write llamacpp or echo"),
+        ("[[models]]\nid = 'a'\npath = 'b'\nengine = 'vlm'", "models[0].engine: 'vlm' is not an engine; write llamacpp, sentence_transformers, bge_m3, cross_encoder, static, deterministic or echo"),
         ("[[models]]\nid='a'\npath='b'\n[[models]]\nid='a'\npath='c'", "models[1].id: 'a' is taken by models[0].id"),
         ("[[upstreams]]\nname='u'\nurl='http://x'\nmodels=['m']\napi_key='env:NOPE'", "upstreams[0].api_key: the environment has no NOPE"),
         ("[[upstreams]]\nname='u'\nurl='example.com'\nmodels=['m']", "upstreams[0].url: must start with http://, https:// or unix:/"),
@@ -93,4 +93,4 @@ def test_every_setting_says_what_it_does() -> None:
     for line in reference().splitlines():
         if line.startswith("| `"):
             assert line.rstrip(" |").count("|") == 3, line
-    assert len(SECTIONS) == 5
+    assert len(SECTIONS) == 6

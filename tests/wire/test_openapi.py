@@ -17,17 +17,22 @@ from inglenook.engines import llamacpp_failures
 from inglenook.errors import BadRequest, InglenookError
 from inglenook.runtime.process import State
 from inglenook.wire.check import MINIMA, RANGES, check_chat, check_completion, reader
+from inglenook.wire.embeddings import read_embedding
 from inglenook.wire.openai import ChatRequest, CompletionRequest
 from inglenook.wire.openapi import document
 from inglenook.wire.openapi_failures import failures
 from inglenook.wire.openapi_fields import BOUNDED, CONSTRAINTS, FIELDS, SCHEMAS
 from inglenook.wire.openapi_operations import OPERATIONS, TAGS, Operation
 from inglenook.wire.openapi_schemas import ErrorEnvelope, ModelState
+from inglenook.wire.rerank import read_rerank
 
 Json = dict[str, Any]
 
 CHAT: Json = {"model": "starter", "messages": [{"role": "user", "content": "Hello!"}]}
 TEXT: Json = {"model": "starter", "prompt": "Hello"}
+INPUT: Json = {"model": "starter-embed", "input": "Hello"}
+QUERY: Json = {"model": "starter-embed", "query": "Hello", "documents": ["Hi"]}
+VALID = {"ChatRequest": CHAT, "CompletionRequest": TEXT, "EmbeddingRequest": INPUT, "RerankRequest": QUERY}
 SCHEMAS_OF = document("1.2.3")["components"]["schemas"]
 
 
@@ -36,6 +41,10 @@ def read(request: str, body: Json) -> object:
     data = msgspec.json.encode(body)
     if request == "ChatRequest":
         return reader(ChatRequest, check_chat)(data)
+    if request == "EmbeddingRequest":
+        return read_embedding(data)
+    if request == "RerankRequest":
+        return read_rerank(data, "jina")
     return reader(CompletionRequest, check_completion)(data)
 
 
@@ -157,13 +166,22 @@ CROSSED: list[tuple[str, str, Any]] = [
     ("CompletionRequest", "prompt", ["a"] * 129),
     ("CompletionRequest", "prompt", [-1]),
     ("CompletionRequest", "prompt", [1, "a"]),
+    ("EmbeddingRequest", "input", [1, "a"]),
+    ("EmbeddingRequest", "input", ["a", 1]),
+    ("EmbeddingRequest", "input", [[1], []]),
+    ("EmbeddingRequest", "input", [-1]),
+    ("EmbeddingRequest", "input", None),
+    ("EmbeddingRequest", "dimensions", 0),
+    ("RerankRequest", "top_n", 0),
+    ("RerankRequest", "top_k", 0),
+    ("RerankRequest", "max_tokens_per_doc", 0),
 ]
 
 
 @pytest.mark.parametrize(("component", "field", "value"), CROSSED)
 def test_document_and_server_refuse_the_same(component: str, field: str, value: Any) -> None:
     """What ``CONSTRAINTS`` says is checked in code, and the other way round."""
-    body = (CHAT if component == "ChatRequest" else TEXT) | {field: value}
+    body = VALID[component] | {field: value}
     with pytest.raises(BadRequest):
         read(component, body)
     assert mismatches(component, body)
@@ -172,7 +190,7 @@ def test_document_and_server_refuse_the_same(component: str, field: str, value: 
 def test_every_constraint_is_tried() -> None:
     """``CROSSED`` has a case for each constraint that a value can break."""
     tried = {(component, field) for component, field, _ in CROSSED}
-    never = {("ChatRequest", "model"), ("CompletionRequest", "model")}  # an example only
+    never = {(component, "model") for component in VALID}  # an example only
     assert set(CONSTRAINTS) - tried - never == {("ImageUrl", "url")}
 
 

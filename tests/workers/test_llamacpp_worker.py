@@ -169,7 +169,7 @@ def worker() -> Iterator[Worker]:
 
 def test_the_warm_up_brings_a_token(worker: Worker) -> None:
     """A process that answers it has read the whole model and computed with it."""
-    answer = worker.ask(PYTHON.warm_up())
+    answer = worker.ask(PYTHON.warm_up(MODEL))
     assert answer.status == 200
     assert answer.json["tokens_predicted"] == 1
 

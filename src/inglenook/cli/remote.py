@@ -136,6 +136,11 @@ class Server:
             raise Foreign(f"The server at {self.url} is not an Inglenook server.")
         return body
 
+    def post(self, path: str, body: bytes, shape: type[T]) -> T:
+        """One call with a JSON body and a JSON answer. Raises ``Failure``."""
+        with self._call("POST", path, body) as response:
+            return self._decode(self._whole(response), shape)
+
     def chat(self, body: bytes) -> Generator[Piece, None, None]:
         """Stream one answer; close the generator to stop it. Raises ``Failure``."""
         with self._call("POST", "/v1/chat/completions", body) as response:
@@ -182,10 +187,13 @@ class Server:
 
     def _get(self, path: str) -> bytes:
         with self._call("GET", path, None) as response:
-            try:
-                return response.read()
-            except (OSError, http.client.HTTPException):
-                raise Lost(f"The answer of {self.url} broke off.") from None
+            return self._whole(response)
+
+    def _whole(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return response.read()
+        except (OSError, http.client.HTTPException):
+            raise Lost(f"The answer of {self.url} broke off.") from None
 
     @contextlib.contextmanager
     def _call(self, method: str, path: str, body: bytes | None) -> Iterator[http.client.HTTPResponse]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from inglenook.config.settings import EngineSettings, ModelSettings
 from inglenook.errors import InglenookError
 from inglenook.wire.openai import ChatRequest, CompletionRequest
-from inglenook.wire.vectors import EmbedJob, RerankJob, Scores, TooLong, Vectors
+from inglenook.wire.vectors import EmbedJob, Kind, RerankJob, Scores, TooLong, Vectors
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,13 @@ class Engine(Protocol):
 class Embedder(Protocol):
     """What the gateway needs of an engine whose vectors and scores it puts into the API's shapes. Pure."""
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of vectors that it makes."""
+        ...
+
     def embed(self, model: ModelSettings, job: EmbedJob) -> EngineRequest:
-        """The request for ``job``. Raises ``BadRequest`` for kinds or inputs that it cannot take."""
+        """The request for ``job``, which wants none but its ``kinds``."""
         ...
 
     def vectors(self, model: ModelSettings, job: EmbedJob, body: bytes) -> Vectors:

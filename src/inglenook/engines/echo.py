@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inglenook.config.settings import EngineSettings, ModelSettings
-from inglenook.engines.base import EngineRequest, Launch, Shape
+from inglenook.engines.base import Embedder, EngineRequest, Launch, Shape
 from inglenook.engines.llamacpp_shapes import CompletionShape
 from inglenook.engines.openai_failure import plain_failure
 from inglenook.errors import InglenookError
-from inglenook.wire.openai import ChatRequest, CompletionRequest
+from inglenook.wire.openai import ChatRequest, CompletionRequest, read_tail
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,19 @@ class Echo:
             argv += ["--context", str(model.context)]
         return Launch((*argv, *model.args), model.env)
 
-    def warm_up(self) -> EngineRequest:
+    @property
+    def embedder(self) -> Embedder | None:
+        return None
+
+    def turns(self, model: ModelSettings) -> int:
+        return model.parallel
+
+    def warm_up(self, model: ModelSettings) -> EngineRequest:
         return EngineRequest("/completion", b'{"prompt":"a","n_predict":1}')
+
+    def proves(self, status: int, body: bytes) -> bool:
+        tail = read_tail(body)
+        return status == 200 and tail is not None and tail.error is None
 
     def takes_tools(self, properties: bytes) -> bool:
         return True

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 from inglenook.config.settings import EngineSettings, ModelSettings
 from inglenook.engines import llamacpp_failures, llamacpp_launch
-from inglenook.engines.base import EngineRequest, Launch, Shape
+from inglenook.engines.base import Embedder, EngineRequest, Launch, Shape
 from inglenook.engines.llamacpp_requests import FillIn, chat_body, completion_body
 from inglenook.engines.llamacpp_shapes import CompletionShape, read_properties
+from inglenook.engines.llamacpp_vectors import LlamaCppVectors
 from inglenook.errors import InglenookError
-from inglenook.wire.openai import ChatRequest, CompletionRequest
+from inglenook.wire.openai import ChatRequest, CompletionRequest, read_tail
 
 
 def _fills_in_nothing(model: ModelSettings) -> FillIn | None:
     return None
+
+
+def _unknown(model: ModelSettings) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class LlamaCpp:
     """The interpreter that runs our own workers."""
     fill_in: Callable[[ModelSettings], FillIn | None] = _fills_in_nothing
     """The fill-in tokens of a model, as the header of its file has them; asked for requests with a suffix."""
+    architecture: Callable[[ModelSettings], str] = _unknown
+    """The architecture of a model, as the header of its file has it; asked for rerankers."""
     name: str = "llamacpp"
     one_choice: bool = True
 
@@ -33,8 +40,23 @@ class LlamaCpp:
         """``model.context`` has been worked out by the caller; 0 counts as 8192."""
         return llamacpp_launch.plan(model, path, socket, engines, self.python)
 
-    def warm_up(self) -> EngineRequest:
+    @property
+    def embedder(self) -> Embedder | None:
+        return LlamaCppVectors(self.architecture)
+
+    def turns(self, model: ModelSettings) -> int:
+        return model.parallel
+
+    def warm_up(self, model: ModelSettings) -> EngineRequest:
+        if "embed" in model.tasks:
+            return EngineRequest("/v1/embeddings", b'{"input":"a"}')
+        if "rerank" in model.tasks:
+            return EngineRequest("/v1/rerank", b'{"query":"a","documents":["a"]}')
         return EngineRequest("/completion", b'{"prompt":"a","n_predict":1,"cache_prompt":false}')
+
+    def proves(self, status: int, body: bytes) -> bool:
+        tail = read_tail(body)
+        return status == 200 and tail is not None and tail.error is None
 
     def takes_tools(self, properties: bytes) -> bool:
         said = read_properties(properties)

@@ -85,8 +85,7 @@ def _flags(model: ModelSettings, path: str, socket: str) -> Iterator[str]:
     yield from ("--ctx-size", str(context * model.parallel), "--parallel", str(model.parallel))
     # Neither may a request take another's share, nor lose its beginning to make room.
     yield from ("--no-kv-unified", "--no-context-shift")
-    batch = model.batch or BATCH
-    yield from ("--batch-size", str(batch), "--ubatch-size", str(min(batch, BATCH)))
+    yield from _task(model, context)
     yield from ("--cache-ram", str(CACHE_RAM_MIB), "--metrics", "--no-webui")
     if model.threads:
         yield from ("--threads", str(model.threads))
@@ -98,6 +97,20 @@ def _flags(model: ModelSettings, path: str, socket: str) -> Iterator[str]:
         yield from ("--mmproj", model.mmproj)
     for adapter in model.lora:
         yield from ("--lora-scaled" if SCALED.fullmatch(adapter) else "--lora", adapter)
+
+
+def _task(model: ModelSettings, context: int) -> Iterator[str]:
+    """Steps through the prompt, and what comes of it."""
+    if not model.tasks or "chat" in model.tasks:
+        batch = model.batch or BATCH
+        yield from ("--batch-size", str(batch), "--ubatch-size", str(min(batch, BATCH)))
+        return
+    # An encoder reads a text in one step: what is longer than a step is refused, however large the context.
+    step = str(max(context, model.batch))
+    yield from ("--batch-size", step, "--ubatch-size", step)
+    yield "--embeddings" if "embed" in model.tasks else "--rerank"
+    if model.pooling:
+        yield from ("--pooling", model.pooling)
 
 
 def _load_mode(model: ModelSettings) -> Iterator[str]:

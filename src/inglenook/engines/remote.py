@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from inglenook.config.settings import EngineSettings, ModelSettings
-from inglenook.engines.base import EngineRequest, Launch, Shape
+from inglenook.engines.base import Embedder, EngineRequest, Launch, Shape
 from inglenook.engines.openai_failure import plain_failure
 from inglenook.errors import InglenookError
 from inglenook.wire.openai import ChatRequest, CompletionRequest
+
+UPSTREAM_SLOTS = 1 << 20
+"""An upstream queues by itself; its turns only count."""
 
 
 class Remote:
@@ -17,10 +20,18 @@ class Remote:
     name = "remote"
     one_choice = False
 
+    embedder: Embedder | None = None
+
     def launch(self, model: ModelSettings, path: str, socket: str, engines: EngineSettings) -> Launch:
         raise NotImplementedError("an upstream is not ours to start")
 
-    def warm_up(self) -> EngineRequest:
+    def turns(self, model: ModelSettings) -> int:
+        return UPSTREAM_SLOTS
+
+    def warm_up(self, model: ModelSettings) -> EngineRequest:
+        raise NotImplementedError("an upstream is not ours to start")
+
+    def proves(self, status: int, body: bytes) -> bool:
         raise NotImplementedError("an upstream is not ours to start")
 
     def takes_tools(self, properties: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from inglenook.config.settings import ServerSettings
+from inglenook.config.settings import ServerSettings, Task
 from inglenook.engines.base import EngineRequest
 from inglenook.errors import (
     BadRequest,
     ContextLengthExceeded,
     EngineLost,
+    EngineTimeout,
     ModelLoading,
     ShuttingDown,
     Unavailable,
@@ -47,7 +49,7 @@ class Gateway:
 
     def models(self) -> list[Mapping[str, object]]:
         """OpenAI's list of models."""
-        return [model_object(entry, self._created) for entry in self.catalog.entries]
+        return [model_object(entry, self._created) for entry in self.catalog.entries if entry.listed]
 
     def model(self, name: str) -> Mapping[str, object]:
         """One of them, by id or alias. Raises ``ModelNotFound``."""
@@ -55,7 +57,7 @@ class Gateway:
 
     async def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> None:
         """``POST /v1/chat/completions``. Raises ``InglenookError``; the edge tells the client."""
-        lane = self._lane(call, request.model)
+        lane = self.lane(call, request.model, "chat")
         call.stream = bool(request.stream)
         if (request.n or 1) == 1 or not lane.engine.one_choice:
             prepared = lane.engine.chat(lane.model, request, body)
@@ -71,7 +73,7 @@ class Gateway:
 
     async def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> None:
         """``POST /v1/completions``. Raises ``InglenookError``."""
-        lane = self._lane(call, request.model)
+        lane = self.lane(call, request.model, "chat")
         call.stream = bool(request.stream)
         try:
             await self._complete(call, lane, request, body, reply)
@@ -124,12 +126,49 @@ class Gateway:
             raise lane.engine.failure(response.status, answer)
         return str(msgspec.json.decode(answer)["content"])
 
-    def _lane(self, call: Call, name: str) -> Lane:
+    def lane(self, call: Call, name: str, *tasks: Task) -> Lane:
+        """The way to the model called ``name``, which must be for one of ``tasks``.
+
+        Raises ``ModelNotFound``, ``BadRequest`` and ``ShuttingDown``.
+        """
         if self.draining:
             raise ShuttingDown("The server is shutting down.")
         entry = self.catalog.resolve(name)
         call.model = entry.id
-        return self.lanes[entry.id]
+        lane = self.lanes[entry.id]
+        if lane.model.tasks and not set(tasks) & set(lane.model.tasks):
+            is_for = " and ".join(lane.model.tasks)
+            raise BadRequest(
+                f"The model {entry.id!r} is there to {is_for}, not to {tasks[0]}.", param="model"
+            )
+        return lane
+
+    async def ask(
+        self, call: Call, lane: Lane, prepared: EngineRequest, reply: Reply, *, seconds: float
+    ) -> tuple[int, bytes]:
+        """One request to the model's engine, once it is ready and a turn is free: status and whole answer.
+
+        Nothing of it has reached the client, so an engine that dies meanwhile is asked once more.
+        Raises ``EngineTimeout`` after ``seconds`` of work, ``EngineLost`` and ``Unavailable``.
+        """
+        if not lane.turns.try_take():
+            await self._turn(call, lane, reply)
+        try:
+            call.turn_at = call.turn_at or time.monotonic()
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                call.attempts = max(call.attempts, attempt)
+                channel = lane.channel
+                if channel is None:
+                    channel = await self._ready(call, lane, reply)
+                try:
+                    return await _whole(channel, prepared, call.request_id, seconds)
+                except EngineLost:
+                    if attempt == MAX_ATTEMPTS:
+                        raise
+                    await lane.after_loss(channel)
+            raise AssertionError("unreachable")
+        finally:
+            lane.turns.give()
 
     def _server(self, lane: Lane, prepared: EngineRequest) -> Serve:
         async def serve(call: Call, reply: Reply) -> None:
@@ -215,6 +254,21 @@ class Gateway:
 
     def _until(self, call: Call) -> float:
         return call.began + self._load_timeout
+
+
+async def _whole(
+    channel: Channel, prepared: EngineRequest, request_id: str, seconds: float
+) -> tuple[int, bytes]:
+    headers = (("x-request-id", request_id),)
+    try:
+        async with asyncio.timeout(seconds):
+            response = await channel.request("POST", prepared.path, prepared.body, headers)
+            try:
+                return response.status, await response.body()
+            finally:
+                response.close()
+    except TimeoutError:
+        raise EngineTimeout(f"The model's engine took longer than {seconds:g} seconds.") from None
 
 
 def _needs_composing(request: CompletionRequest) -> bool:

@@ -8,17 +8,23 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 
-from inglenook.config.settings import Settings
+from msgspec.structs import replace
+
+from inglenook.config.settings import ModelSettings, Settings
 from inglenook.engines.base import Engine
 from inglenook.engines.echo import Echo
+from inglenook.engines.embedding import KINDS, EmbeddingWorker
 from inglenook.engines.llamacpp import LlamaCpp
 from inglenook.engines.remote import Remote
+from inglenook.gateway.embed import Embeddings
 from inglenook.gateway.gateway import Gateway
 from inglenook.http.asgi import App, Receive, Scope, Send
 from inglenook.http.edge import Edge, Routes
-from inglenook.http.routes import docs, health, inference, models
+from inglenook.http.routes import docs, embeddings, health, inference, models, rerank
 from inglenook.policy.catalog import Catalog, Entry
+from inglenook.policy.stand_in import stand_in
 from inglenook.runtime.pool import Pool
+from inglenook.store.kinds import Architectures, settled
 from inglenook.store.locate import FillIns, locate
 from inglenook.telemetry.access import AccessLog
 
@@ -33,7 +39,13 @@ def create_app(settings: Settings) -> Inglenook:
 
 def engines() -> Mapping[str, Engine]:
     """Every engine, by the name that ``[[models]] engine`` has."""
-    kinds: tuple[Engine, ...] = (LlamaCpp(sys.executable, FillIns()), Echo(sys.executable), Remote())
+    python = sys.executable
+    kinds: tuple[Engine, ...] = (
+        LlamaCpp(python, FillIns(), Architectures()),
+        *(EmbeddingWorker(python, kind) for kind in KINDS),
+        Echo(python),
+        Remote(),
+    )
     return {engine.name: engine for engine in kinds}
 
 
@@ -41,11 +53,15 @@ class Inglenook:
     """The composition root: owns the pool, the gateway and the routes."""
 
     def __init__(self, settings: Settings) -> None:
+        settings = replace(settings, models=tuple(map(settled, settings.models)))
+        unasked = stand_in(settings)
         self.settings = settings
+        served = replace(settings, models=(*settings.models, unasked)) if unasked else settings
         # Unix sockets' paths are short (104 bytes on macOS): not below a long home directory.
         self._directory = tempfile.TemporaryDirectory(prefix="inglenook-")
-        self.pool = Pool(settings, engines(), locate, self._directory.name)
-        self.gateway = Gateway(_catalog(settings), self.pool.lanes, settings.server)
+        self.pool = Pool(served, engines(), locate, self._directory.name)
+        self.gateway = Gateway(_catalog(settings, unasked), self.pool.lanes, settings.server)
+        self.embeddings = Embeddings(self.gateway, settings.limits)
         level = settings.telemetry.log_level
         self.access = AccessLog(settings.telemetry.log_format, enabled=level in ("debug", "info"))
         self._edge = Edge(self._routes(), self.access)
@@ -73,6 +89,10 @@ class Inglenook:
             "/v1/models/*": {"GET": models.get_model(gateway)},
             "/v1/chat/completions": {"POST": chat},
             "/v1/completions": {"POST": completions},
+            "/v1/embeddings": {"POST": embeddings.create_embeddings(self.embeddings, max_body)},
+            "/v1/rerank": {"POST": rerank.rerank(self.embeddings, max_body, "jina")},
+            "/v2/rerank": {"POST": rerank.rerank(self.embeddings, max_body, "cohere")},
+            "/rerank": {"POST": rerank.rerank(self.embeddings, max_body, "jina")},
             **docs.routes(),
         }
 
@@ -100,10 +120,11 @@ class Inglenook:
             self._directory.cleanup()
 
 
-def _catalog(settings: Settings) -> Catalog:
+def _catalog(settings: Settings, unasked: ModelSettings | None) -> Catalog:
     local = [Entry(model.id, "inglenook", model.aliases) for model in settings.models]
     remote = [Entry(name, upstream.name) for upstream in settings.upstreams for name in upstream.models]
-    return Catalog([*local, *remote])
+    hidden = [Entry(unasked.id, "inglenook", unasked.aliases, listed=False)] if unasked else []
+    return Catalog([*local, *remote, *hidden])
 
 
 __all__ = ["App", "create_app"]

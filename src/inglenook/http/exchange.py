@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import msgspec
@@ -24,6 +26,8 @@ class Exchange:
         self._receive, self._send = receive, send
         self._request_id = (b"x-request-id", call.request_id.encode("latin-1"))
         self.started = False
+        self.error_body: Callable[[InglenookError], Any] = methodcaller("body")
+        """An error as the called API has it. A handler of another API than OpenAI's puts its own here."""
 
     @property
     def query(self) -> bytes:
@@ -90,7 +94,7 @@ class Exchange:
     async def fail(self, error: InglenookError) -> None:
         """The error's own status and envelope; in a begun stream, a last event without ``[DONE]``."""
         self.call.outcome, self.call.code = "error", error.code
-        body = msgspec.json.encode(error.body())
+        body = msgspec.json.encode(self.error_body(error))
         if self.started:
             await self.write(sse.event(body))
             await self.end()

@@ -16,6 +16,8 @@ class Entry:
     id: str
     owned_by: str
     aliases: tuple[str, ...] = ()
+    listed: bool = True
+    """Whether ``GET /v1/models`` offers it. A stand-in only answers to its name."""
 
 
 class Catalog:

@@ -14,9 +14,6 @@ from inglenook.runtime.channel import Channel
 from inglenook.runtime.process import Process, State
 from inglenook.runtime.turns import Turns
 
-UPSTREAM_SLOTS = 1 << 20
-"""An upstream queues by itself; its turns only count."""
-
 
 class Lane(Protocol):
     """What the gateway needs of a model."""
@@ -49,7 +46,7 @@ class LocalLane:
 
     def __init__(self, model: ModelSettings, engine: Engine, process: Process) -> None:
         self.model, self.engine, self.process = model, engine, process
-        self.turns = Turns(model.parallel, model.max_queue)
+        self.turns = Turns(engine.turns(model), model.max_queue)
         self.takes_tools = True  # written by the pool at each start
         self._idle_since: float | None = None
         self._taken = 0
@@ -91,7 +88,7 @@ class UpstreamLane:
         self.model, self.engine = model, engine
         self.channel: Channel | None = channel
         self._channel = channel
-        self.turns = Turns(UPSTREAM_SLOTS, 0)
+        self.turns = Turns(engine.turns(model), 0)
 
     def ready(self) -> asyncio.Future[Channel]:
         future: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()

@@ -19,7 +19,6 @@ from inglenook.errors import EngineError
 from inglenook.runtime.channel import Address, Channel
 from inglenook.runtime.lane import Lane, LocalLane, UpstreamLane
 from inglenook.runtime.process import Plan, Process
-from inglenook.wire.openai import read_tail
 
 _ABSOLUTE = re.compile(r"(?<!\w)/+\w[^\s'\",;]*")
 
@@ -78,7 +77,7 @@ class Pool:
             return engine.launch(known, path, socket, self._settings.engines)
 
         async def prove(channel: Channel) -> bool:
-            if not await _first_token(engine, channel):
+            if not await _first_token(engine, model, channel):
                 return False
             lane.takes_tools = engine.takes_tools(await _properties(channel))
             return True
@@ -106,9 +105,9 @@ class Pool:
         return {name: UpstreamLane(replace(shape, id=name), engine, channel) for name in upstream.models}
 
 
-async def _first_token(engine: Engine, channel: Channel) -> bool:
-    """One try at a first token. Raises ``EngineError`` when the engine says it never will."""
-    request = engine.warm_up()
+async def _first_token(engine: Engine, model: ModelSettings, channel: Channel) -> bool:
+    """One try at a first token or vector. Raises ``EngineError`` when the engine says it never will."""
+    request = engine.warm_up(model)
     try:
         response = await channel.request("POST", request.path, request.body)
     except EngineError:
@@ -119,8 +118,7 @@ async def _first_token(engine: Engine, channel: Channel) -> bool:
         response.close()
     if response.status == 503:  # the weights are still loading
         return False
-    tail = read_tail(body)
-    if response.status == 200 and tail is not None and tail.error is None:
+    if engine.proves(response.status, body):
         return True
     raise engine.failure(response.status, body)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from inglenook import models
 from inglenook.policy.reference import BuiltinRef
 
+WEIGHTS = (".gguf", ".safetensors")
+
 
 def builtin_models() -> dict[str, Path]:
-    """Every built-in GGUF by its name, sorted."""
+    """The file of every built-in model by the model's name, sorted."""
     directory = Path(models.__path__[0])
-    return {path.stem: path for path in sorted(directory.glob("*.gguf"))}
+    return {path.stem: path for path in sorted(directory.iterdir()) if path.suffix in WEIGHTS}
 
 
 def builtin_path(ref: BuiltinRef) -> Path:

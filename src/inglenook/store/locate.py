@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from inglenook.config.settings import ModelSettings
 from inglenook.errors import EngineStartFailed
+from inglenook.policy.kinds import TASKS
 from inglenook.policy.reference import BuiltinRef, HubRef, parse_reference
 from inglenook.store import hub
 from inglenook.store.builtin import builtin_path
-from inglenook.store.gguf import FillIn, GGUFError, read_header
+from inglenook.store.gguf import FillIn, GGUFError, GGUFHeader, read_header
 from inglenook.store.hub_error import HubError
 
 LONGEST_DEFAULT_CONTEXT = 8192
@@ -25,9 +26,21 @@ async def locate(model: ModelSettings) -> tuple[str, ModelSettings]:
 
     Called by the pool before each start. Raises ``EngineStartFailed`` when it cannot be had.
     """
-    if model.engine == "echo":
+    if model.engine in ("echo", "deterministic"):
         return "", model
+    if model.engine in TASKS:
+        return await asyncio.to_thread(_folder, model), model
     return await asyncio.to_thread(_locate, model)
+
+
+def _folder(model: ModelSettings) -> str:
+    """The directory or file that a Python library loads."""
+    # Only this engine loads pickled weights, and as weights only: nothing in them can run.
+    allow_pickle = model.engine == "bge_m3"
+    place = _place(model, lambda ref: hub.ensure(ref, allow_pickle=allow_pickle))
+    if not place.exists():
+        raise EngineStartFailed("The model is not there. Look at its `path` in the settings.")
+    return str(place)
 
 
 def _locate(model: ModelSettings) -> tuple[str, ModelSettings]:
@@ -39,7 +52,16 @@ def _locate(model: ModelSettings) -> tuple[str, ModelSettings]:
     if model.context == 0:
         most = header.context_length or LONGEST_DEFAULT_CONTEXT
         model = replace(model, context=min(most, LONGEST_DEFAULT_CONTEXT))
-    return str(path), model
+    return str(path), model if "chat" in (model.tasks or ("chat",)) else _as_encoder(model, header)
+
+
+def _as_encoder(model: ModelSettings, header: GGUFHeader) -> ModelSettings:
+    """What llama.cpp would not survive: a position past the last, no way to make one vector of many."""
+    if header.context_length and model.context > header.context_length:
+        model = replace(model, context=header.context_length)
+    if not model.pooling and not header.pooling and "embed" in model.tasks:
+        model = replace(model, pooling="mean")
+    return model
 
 
 class FillIns:
@@ -58,6 +80,13 @@ class FillIns:
 
 
 def _file(model: ModelSettings, have: Callable[[HubRef], Path | None]) -> Path:
+    path = _place(model, have)
+    if not path.is_file():
+        raise EngineStartFailed("The model's file is not there. Look at its `path` in the settings.")
+    return path
+
+
+def _place(model: ModelSettings, have: Callable[[HubRef], Path | None]) -> Path:
     try:
         ref = parse_reference(model.path)
         if isinstance(ref, BuiltinRef):
@@ -67,7 +96,4 @@ def _file(model: ModelSettings, have: Callable[[HubRef], Path | None]) -> Path:
     except (ValueError, HubError) as problem:
         # What exactly may name a path or a host: that is for the log.
         raise EngineStartFailed("The model cannot be had. The server's log says why.") from problem
-    path = Path(os.path.expanduser(ref.path))
-    if not path.is_file():
-        raise EngineStartFailed("The model's file is not there. Look at its `path` in the settings.")
-    return path
+    return Path(os.path.expanduser(ref.path))

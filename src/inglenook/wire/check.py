@@ -10,8 +10,10 @@ import msgspec
 
 from inglenook.errors import BadRequest
 from inglenook.wire.openai import ChatRequest, CompletionRequest, ImagePart
+from inglenook.wire.unreadable import unreadable
 
 R = TypeVar("R", ChatRequest, CompletionRequest)
+S = TypeVar("S")
 
 # field: lowest and highest value, as OpenAI's reference and llama.cpp's server README have them.
 RANGES: dict[str, tuple[float, float]] = {
@@ -39,6 +41,8 @@ ALLOWED = {
     "messages[].content[].type": "text, image_url, input_audio or refusal",
     "tools[].type": "function",
     "response_format.type": "text, json_object or json_schema",
+    "embedding_type": "dense, sparse or colbert",
+    "encoding_format": "float or base64",
     "tool_choice": "none, auto, required, or a function's name as an object",
 }
 
@@ -62,20 +66,22 @@ def reader(shape: type[R], check: Callable[[R], None]) -> Callable[[bytes], R]:
     decoder = msgspec.json.Decoder(shape)
 
     def read(body: bytes) -> R:
-        try:
-            request = decoder.decode(body)
-        except msgspec.ValidationError as wrong:
-            raise _explained(str(wrong)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise BadRequest(
-                "The body is not valid JSON. Send one JSON object, encoded as UTF-8.",
-                code="invalid_json",
-            ) from None
+        request = decoded(decoder, body)
         _check_ranges(request)
         check(request)
         return request
 
     return read
+
+
+def decoded(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
+    """``body`` in the decoder's shape. Raises ``BadRequest`` naming the field, wherever there is one."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as wrong:
+        raise explained(str(wrong)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise unreadable(body, problem) from None
 
 
 def check_chat(request: ChatRequest) -> None:
@@ -181,7 +187,7 @@ def _check_logit_bias(bias: dict[str, float] | None) -> None:
             raise BadRequest("logit_bias values must be between -100 and 100", param="logit_bias")
 
 
-def _explained(message: str) -> BadRequest:
+def explained(message: str) -> BadRequest:
     """msgspec's sentence in ours: "temperature must be a number, not a string"."""
     at = _PATH.search(message)
     # "$.messages[0].content" -> "messages[0].content"; "[...]" stands for any key of a map.

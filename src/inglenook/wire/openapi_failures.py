@@ -11,6 +11,7 @@ from inglenook.errors import (
     EngineError,
     EngineLost,
     EngineStartFailed,
+    EngineTimeout,
     InglenookError,
     MethodNotAllowed,
     ModelLoading,
@@ -50,6 +51,15 @@ BODY = (
     "invalid_grammar",
     "body_too_large",
 )
+VECTORS = (
+    "invalid_json",
+    "invalid_type",
+    "missing_required_parameter",
+    "invalid_value",
+    "body_too_large",
+    "engine_timeout",
+)
+"""What can be wrong with texts to embed or rerank, and with the time that they take."""
 MODEL = (
     "model_not_found",
     "context_length_exceeded",
@@ -141,6 +151,10 @@ def _servers() -> tuple[Failure, ...]:
         Failure(
             EngineLost("The engine ended before the answer was complete."),
             "The model's engine ended, or fell silent, in the middle of the answer.",
+        ),
+        Failure(
+            EngineTimeout("The model's engine took longer than 300 seconds."),
+            "The texts take the model longer than `limits.embedding_timeout_seconds`. Send fewer at a time.",
         ),
     )
 

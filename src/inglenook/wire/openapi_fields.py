@@ -66,6 +66,9 @@ SCHEMAS: Words = {
     "ResponseFormat": "The form of the answer.",
     "JsonSchema": "A JSON schema under a name.",
     "StreamOptions": "What a stream tells beside its text.",
+    "EmbeddingRequest": "Texts to be made into vectors.",
+    "RerankRequest": "A query, and documents to be put in the order in which they fit it.",
+    "Document": "A document.",
     "Usage": "Tokens of one request, as the engine counted them.",
     "PromptTokensDetails": "More about the prompt's tokens.",
     "Timings": "llama.cpp's own count.",
@@ -98,6 +101,39 @@ FIELDS: dict[str, Words] = {
         "best_of": "Must equal `n`: every answer is returned.",
         **_LLAMA,
     },
+    "EmbeddingRequest": {
+        "model": "The model to ask: an id from `GET /v1/models`, or an alias of one.",
+        "input": "A text, a list of texts, a list of token ids, or a list of such lists. How many and how "
+        "long they may be is set in `[limits]`.",
+        "encoding_format": "`float` for numbers, `base64` for the bytes of little-endian float32: a quarter "
+        "of the size, and what the official clients decode by themselves.",
+        "dimensions": "Only this many of the vector's first numbers, brought back to length 1 where the "
+        "model gives vectors of length 1. At most the model's own.",
+        "truncate": "Cut what is longer than the model reads, and say so in the answer. Otherwise it is a "
+        "400 that names the input.",
+        "embedding_type": "`dense` is what every model makes; `sparse` and `colbert` need one like BGE-M3.",
+        "return_sparse": "Give token weights too, in `sparse_embedding`.",
+        "return_colbert": "Give a vector for each token too, in `colbert_embedding`.",
+        "user": "Your own name for the end user. Not used.",
+    },
+    "RerankRequest": {
+        "model": "The model to ask: a reranker, or any model that makes embeddings. With `texts` it may be "
+        "left out.",
+        "query": "What is looked for.",
+        "documents": "The texts to compare with it, as strings or as objects with a `text`.",
+        "top_n": "Answer with this many of the best only.",
+        "top_k": "Another name of `top_n`.",
+        "return_documents": "Repeat the documents' texts in the answer; true when not given.",
+        "raw_scores": "Give the model's own scores, whatever their range, and not 0 to 1.",
+        "truncate": "Cut what is longer than the model reads, and say so in the answer. Otherwise it is a "
+        "400 that names the document.",
+        "max_tokens_per_doc": "Cohere's wish to have long documents cut: here they are cut to what the model "
+        "reads.",
+        "texts": "TEI's name for `documents`: the answer, and any error, is then in the shape of TEI.",
+        "return_text": "TEI's name for `return_documents`; false when not given.",
+        "truncation_direction": "TEI's. Only `right`: the end is cut.",
+    },
+    "Document": {"text": "Its text."},
     "StreamOptions": {
         "include_usage": "Send a last chunk with the token counts.",
         "include_obfuscation": "Passed on. Engines on this machine do not know it.",
@@ -184,6 +220,19 @@ CONSTRAINTS: dict[tuple[str, str], dict[str, Any]] = {
             {"title": "lists of token ids", **_PROMPTS, "items": _TOKENS},
         ],
     },
+    ("EmbeddingRequest", "model"): {"examples": ["starter-embed"]},
+    ("EmbeddingRequest", "input"): {
+        "anyOf": [
+            {"type": "string", "title": "text"},
+            {"title": "texts", "type": "array", "minItems": 1, "items": {"type": "string"}},
+            {"title": "token ids", **_TOKENS},
+            {"title": "lists of token ids", "type": "array", "minItems": 1, "items": _TOKENS},
+        ],
+    },
+    ("EmbeddingRequest", "dimensions"): {"minimum": 1},
+    ("RerankRequest", "top_n"): {"minimum": 1},
+    ("RerankRequest", "top_k"): {"minimum": 1},
+    ("RerankRequest", "max_tokens_per_doc"): {"minimum": 1},
     ("CompletionRequest", "logprobs"): {"minimum": 0, "maximum": 5},
     ("ImageUrl", "url"): {"pattern": "^data:"},
     **{

@@ -8,22 +8,28 @@ from typing import Any
 
 from msgspec import Struct
 
+from inglenook.wire.embeddings import EmbeddingRequest
 from inglenook.wire.openai import ChatRequest, CompletionRequest
-from inglenook.wire.openapi_failures import BODY, EVERYWHERE, MODEL
+from inglenook.wire.openapi_failures import BODY, EVERYWHERE, MODEL, VECTORS
 from inglenook.wire.openapi_schemas import (
     ChatCompletion,
     ChatCompletionChunk,
+    CohereRanking,
+    EmbeddingList,
     Health,
     Model,
     ModelList,
+    Ranking,
     TextCompletion,
 )
+from inglenook.wire.rerank import RerankRequest
 
 Json = dict[str, Any]
 
 TAGS = {
     "Chat": "Conversations: the call that most programs make.",
     "Completions": "Plain text, continued.",
+    "Embeddings": "Texts as vectors, to find what means the same, and documents in the order of a query.",
     "Models": "What may be asked for.",
     "Server": "How the server is.",
 }
@@ -222,6 +228,119 @@ COMPLETIONS = Operation(
     errors=(*BODY, *MODEL, *EVERYWHERE),
 )
 
+_SENTENCES = ["The cat sits on the mat.", "A kitten lies on a rug.", "Rates went up again."]
+_SPENT = {"prompt_tokens": 27, "total_tokens": 27}
+
+EMBEDDINGS = Operation(
+    path="/v1/embeddings",
+    method="post",
+    id="createEmbedding",
+    tag="Embeddings",
+    summary="Make vectors of texts",
+    description=(
+        "Texts that mean much the same get vectors that point much the same way, whatever words they use: "
+        "search by meaning is the search for near vectors. Token ids are taken by models whose engine "
+        "can.\n\n Nothing is cut unless `truncate` says so."
+    ),
+    request=EmbeddingRequest,
+    requests={
+        "text": {"model": "starter-embed", "input": "The cat sits on the mat."},
+        "several": {"model": "starter-embed", "input": _SENTENCES, "dimensions": 64},
+        "base64": {"model": "starter-embed", "input": _SENTENCES, "encoding_format": "base64"},
+    },
+    answer=EmbeddingList,
+    answers={
+        "text": {
+            "object": "list",
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.0123, -0.0456, 0.0789]}],
+            "model": "starter-embed",
+            "usage": {"prompt_tokens": 9, "total_tokens": 9},
+        },
+    },
+    errors=(*VECTORS, *MODEL, *EVERYWHERE),
+)
+
+_QUESTION = {"model": "starter-embed", "query": "Where is the cat?", "documents": _SENTENCES, "top_n": 2}
+_BEST = [
+    {"index": 0, "relevance_score": 0.71, "document": {"text": _SENTENCES[0]}},
+    {"index": 1, "relevance_score": 0.48, "document": {"text": _SENTENCES[1]}},
+]
+_RANKING = {
+    "object": "list",
+    "model": "starter-embed",
+    "data": [
+        {"index": 0, "score": 0.71, "document": _SENTENCES[0]},
+        {"index": 1, "score": 0.48, "document": _SENTENCES[1]},
+    ],
+    "results": _BEST,
+    "usage": _SPENT,
+}
+
+RERANK = Operation(
+    path="/v1/rerank",
+    method="post",
+    id="createRerank",
+    tag="Embeddings",
+    summary="Put documents in order",
+    description=(
+        "Compares each document with the query and answers with the best first; equals keep the order of the "
+        "request. A model that was made to rerank reads both together; a model that makes embeddings "
+        "compares their vectors.\n\n"
+        "The answer has both `data` and `results`, for clients of either shape."
+    ),
+    request=RerankRequest,
+    requests={"documents": _QUESTION},
+    answer=Ranking,
+    answers={"documents": _RANKING},
+    errors=(*VECTORS, *MODEL, *EVERYWHERE),
+)
+
+RERANK_COHERE = Operation(
+    path="/v2/rerank",
+    method="post",
+    id="createRerankAsCohere",
+    tag="Embeddings",
+    summary="Put documents in order, as Cohere does",
+    description="The same, for Cohere's clients.",
+    request=RerankRequest,
+    requests={"documents": _QUESTION},
+    answer=CohereRanking,
+    answers={
+        "documents": {
+            "id": "5f1c7a9b2d3e4f60",
+            "results": [{"index": 0, "relevance_score": 0.71}, {"index": 1, "relevance_score": 0.48}],
+            "meta": {
+                "api_version": {"version": "2"},
+                "billed_units": {"search_units": 1},
+                "tokens": {"input_tokens": 27, "output_tokens": 0},
+            },
+        }
+    },
+    errors=(*VECTORS, *MODEL, *EVERYWHERE),
+)
+
+RERANK_TEI = Operation(
+    path="/rerank",
+    method="post",
+    id="createRerankAsTEI",
+    tag="Embeddings",
+    summary="Put texts in order, as TEI does",
+    description=(
+        "The same, for clients of Text Embeddings Inference. With `texts` in the place of `documents` the "
+        'answer is a bare list, best first: `[{"index": 0, "score": 0.71}]`, with a `text` in each when '
+        '`return_text` is true; and an error is `{"error": "...", "error_type": "Validation"}`. With '
+        "`documents` it is `/v1/rerank`."
+    ),
+    request=RerankRequest,
+    requests={
+        "texts": {"query": "Where is the cat?", "texts": _SENTENCES, "return_text": True},
+        "documents": _QUESTION,
+    },
+    answer=Ranking,
+    answers={"documents": _RANKING},
+    errors=(*VECTORS, *MODEL, *EVERYWHERE),
+)
+
 _STARTER = {"id": "starter", "object": "model", "created": 1767225600, "owned_by": "inglenook"}
 
 LIST_MODELS = Operation(
@@ -259,5 +378,15 @@ HEALTH = Operation(
     answers={"ok": {"status": "ok", "version": "0.1.0", "models": {"starter": "ready"}}},
 )
 
-OPERATIONS: tuple[Operation, ...] = (CHAT, COMPLETIONS, LIST_MODELS, GET_MODEL, HEALTH)
+OPERATIONS: tuple[Operation, ...] = (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RERANK,
+    RERANK_COHERE,
+    RERANK_TEI,
+    LIST_MODELS,
+    GET_MODEL,
+    HEALTH,
+)
 """In the order in which the document and the page have them."""

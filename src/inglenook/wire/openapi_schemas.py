@@ -168,6 +168,127 @@ class TextCompletion(Struct):
     ] = UNSET
 
 
+class VectorUsage(Struct):
+    """Tokens of one request, as the model counts them."""
+
+    prompt_tokens: Annotated[int, Meta(description="Tokens of all texts.")]
+    total_tokens: Annotated[int, Meta(description="The same.")]
+
+
+class Truncated(Struct):
+    """A text that was cut, because `truncate` allowed it."""
+
+    index: Annotated[int | None, Meta(description="Its place in the request; null for the query.")]
+    tokens: Annotated[int, Meta(description="The tokens that it had.")]
+    kept: Annotated[int, Meta(description="The tokens that the model read.")]
+
+
+Cuts = Annotated[
+    list[Truncated] | UnsetType, Meta(description="The texts that were cut; only when there are any.")
+]
+
+
+class Embedding(Struct):
+    """What the model made of one input."""
+
+    object: Annotated[Literal["embedding"], Meta(description="The kind of object.")]
+    index: Annotated[int, Meta(description="The input's place in the request.")]
+    embedding: Annotated[
+        list[Any] | str,
+        Meta(
+            description="The vector: numbers, or with `encoding_format` base64 their bytes as little-endian "
+            "float32. With `embedding_type` sparse it is empty, with colbert a list of such vectors."
+        ),
+    ]
+    sparse_embedding: Annotated[
+        dict[str, float] | UnsetType, Meta(description="Token id to weight, where it was asked for.")
+    ] = UNSET
+    colbert_embedding: Annotated[
+        list[Any] | UnsetType, Meta(description="A vector for each token, with `return_colbert`.")
+    ] = UNSET
+
+
+class EmbeddingList(Struct):
+    """A vector for each input."""
+
+    object: Annotated[Literal["list"], Meta(description="The kind of object.")]
+    data: Annotated[list[Embedding], Meta(description="One for each input, in their order.")]
+    model: Annotated[str, Meta(description="The model, by the name it was asked by.")]
+    usage: Annotated[VectorUsage, Meta(description="Tokens of the inputs.")]
+    truncated: Cuts = UNSET
+
+
+class Ranked(Struct):
+    """One document and its score."""
+
+    index: Annotated[int, Meta(description="The document's place in the request.")]
+    score: Annotated[float, Meta(description="How well it fits: 0 to 1, unless `raw_scores`.")]
+    document: Annotated[str | None, Meta(description="Its text; null without `return_documents`.")] = None
+
+
+class RankedText(Struct):
+    """A document as an object."""
+
+    text: Annotated[str, Meta(description="Its text.")]
+
+
+class JinaRanked(Struct):
+    """The same in the shape of Jina's and Cohere's APIs."""
+
+    index: Annotated[int, Meta(description="The document's place in the request.")]
+    relevance_score: Annotated[float, Meta(description="How well it fits.")]
+    document: Annotated[RankedText | UnsetType, Meta(description="Its text, with `return_documents`.")] = (
+        UNSET
+    )
+
+
+class Ranking(Struct):
+    """Documents, the best first. With `texts` it is the bare list that TEI gives."""
+
+    object: Annotated[Literal["list"], Meta(description="The kind of object.")]
+    model: Annotated[str, Meta(description="The model, by the name it was asked by.")]
+    data: Annotated[list[Ranked], Meta(description="The best documents.")]
+    results: Annotated[list[JinaRanked], Meta(description="The same, as Jina's clients read it.")]
+    usage: Annotated[VectorUsage, Meta(description="Tokens of the query and the documents.")]
+    truncated: Cuts = UNSET
+
+
+class ApiVersion(Struct):
+    """Which of Cohere's APIs this is."""
+
+    version: Annotated[str, Meta(description="Always 2.")]
+
+
+class BilledUnits(Struct):
+    """What Cohere would count."""
+
+    search_units: Annotated[int, Meta(description="Always 1.")]
+
+
+class MetaTokens(Struct):
+    """Tokens of one request."""
+
+    input_tokens: Annotated[int, Meta(description="Tokens of the query and the documents.")]
+    output_tokens: Annotated[int, Meta(description="Always 0.")]
+
+
+class RankingMeta(Struct):
+    """What else Cohere's clients read."""
+
+    api_version: Annotated[ApiVersion, Meta(description="Which of Cohere's APIs this is.")]
+    billed_units: Annotated[BilledUnits, Meta(description="What Cohere would count.")]
+    tokens: Annotated[MetaTokens, Meta(description="Tokens of the request.")]
+    warnings: Annotated[list[str] | UnsetType, Meta(description="The documents that were cut.")] = UNSET
+
+
+class CohereRanking(Struct):
+    """Documents, the best first, as Cohere has them."""
+
+    id: Annotated[str, Meta(description="The request's id.")]
+    results: Annotated[list[JinaRanked], Meta(description="The best documents.")]
+    meta: Annotated[RankingMeta, Meta(description="What else Cohere's clients read.")]
+
+
 class Model(Struct):
     """A model that may be asked for."""
 

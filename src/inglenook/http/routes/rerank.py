@@ -1,0 +1,20 @@
+"""POST /v1/rerank, /v2/rerank and /rerank: the path and the fields say whose API is meant."""
+
+from __future__ import annotations
+
+from inglenook.gateway.embed import Embeddings
+from inglenook.http.edge import Handler
+from inglenook.http.exchange import Departure, Exchange
+from inglenook.wire.rerank import Flavour, is_tei, read_rerank, tei_error
+
+
+def rerank(gateway: Embeddings, max_body: int, flavour: Flavour) -> Handler:
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(max_body)
+        if is_tei(body):
+            exchange.error_body = tei_error
+        asked = read_rerank(body, flavour)
+        with Departure(exchange):
+            await gateway.rerank(exchange.call, asked, exchange.scope["path"], body, exchange)
+
+    return handle
