@@ -79,8 +79,10 @@ _LIMITS = """\
 It understands nothing: it recognises the shapes of questions that it has seen. Outside of them it
 may answer with a wrong capital as calmly as with a right one. A phrasing of your own may fail where
 the trained one works; the held-out column says how often. Sums beyond its range it declines or gets
-wrong. System prompts do not change what it says. Poems and stories are fixed patterns with
-exchanged words. Do not build anything on its answers.
+wrong. The differences held out of training are exactly those whose terms end in the same digit
+(7 - 7, 14 - 4), and it gets them wrong: it did not infer them from the others. System prompts do not
+change what it says. Poems and stories are fixed patterns with exchanged words. Do not build anything
+on its answers.
 """
 
 
