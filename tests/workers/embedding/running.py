@@ -97,7 +97,11 @@ class Running:
     def connect(self) -> UnixConnection:
         """Return a new connection."""
         connection = UnixConnection(self.socket)
-        connection.connect()
+        try:
+            connection.connect()
+        except OSError:
+            connection.close()
+            raise
         connection.sock.settimeout(ANSWER_SECONDS)
         return connection
 
@@ -132,7 +136,7 @@ class Running:
 def embed(backend: Batched, texts: Sequence[str], *, truncate: bool = False) -> Floats:
     """Return the dense vectors of ``texts`` that a model in this process makes in one batch."""
     encoded = backend.read(texts, truncate=truncate)
-    dense = backend.compute(encoded.items, frozenset(("dense",))).dense
+    dense = backend.compute(encoded.items, frozenset(("dense",)), alone=True).dense
     assert dense is not None
     return dense
 

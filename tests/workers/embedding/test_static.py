@@ -152,6 +152,7 @@ def test_text_is_read_as_the_library_does(words: WordPieces) -> None:
         chr(code)
         for start in (0x20, 0xA0, 0x370, 0x600, 0x3040, 0x4E00, 0xAC00, 0x1F300)
         for code in range(start, start + 90)
+        if code != 0x61D  # punctuation since Unicode 14, which the library does not have yet
     ]
     chance = np.random.default_rng(1)
     mixed = ["".join(chance.choice([*every, " "], 40)) for _ in range(500)]
@@ -256,6 +257,6 @@ def test_through_the_worker(start: Start, starter: Static) -> None:
     """The program serves the same vectors."""
     worker = start("--backend", "static", "--model", str(MODEL))
     answer = worker.embed("A kitten naps in the window.", "")
-    assert answer.head["tokens"] == [7, 0]
+    assert answer.head["tokens"] == [8, 0]
     assert worker.get("/props").head["context"] == 0
     np.testing.assert_array_equal(answer.dense, embed(starter, "A kitten naps in the window.", ""))

@@ -185,7 +185,7 @@ def test_weights_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     torch.save(head, model / "sparse_linear.pt")
     backend = load(ModelSettings(model=str(model)))
     with pytest.raises(ValueError, match="not finite"):
-        backend.compute(backend.read(["a"], truncate=False).items, frozenset(("sparse",)))
+        backend.compute(backend.read(["a"], truncate=False).items, frozenset(("sparse",)), alone=True)
 
 
 def test_it_pools_in_one_way(folder: Path) -> None:

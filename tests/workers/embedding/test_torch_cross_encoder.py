@@ -10,6 +10,7 @@ from sentence_transformers import CrossEncoder
 
 from inglenook.workers.embedding.backends.base import Floats, ModelSettings, TooLong
 from inglenook.workers.embedding.backends.cross_encoder import AnyPair, load
+from inglenook.workers.embedding.backends.torch_model import prepare
 from tests.workers.embedding.conftest import Start
 from tests.workers.embedding.running import Running
 from tests.workers.embedding.tiny import BERT_CONTEXT, make_cross_encoder, sentences
@@ -93,7 +94,7 @@ def test_a_classifier_is_no_reranker(tmp_path: Path) -> None:
 def test_models_that_are_read_by_the_library(folder: Path, library: CrossEncoder) -> None:
     """The way for those that are no plain text encoders gives the same."""
     facts = load(ModelSettings(model=str(folder))).facts
-    other = AnyPair(CrossEncoder(str(folder), device="cpu"), facts)
+    other = AnyPair(CrossEncoder(str(folder), device="cpu"), facts, prepare(ModelSettings(model="")))
     texts = sentences(1, 80, 2, 11)
     with pytest.raises(TooLong) as wrong:
         other.read_pairs(QUERY, texts, truncate=False)
@@ -101,6 +102,6 @@ def test_models_that_are_read_by_the_library(folder: Path, library: CrossEncoder
     assert (wrong.value.index, wrong.value.length) == (1, size)
     encoded = other.read_pairs(QUERY, texts, truncate=True)
     assert encoded.truncated == [(1, size)]
-    scores = other.compute(encoded.items, frozenset(("dense",))).dense
+    scores = other.compute(encoded.items, frozenset(("dense",)), alone=True).dense
     assert scores is not None
     np.testing.assert_allclose(scores[:, 0], predict(library, QUERY, texts), atol=1e-5)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from inglenook.workers.embedding.backends.base import Floats, ModelSettings, NotSupported, TooLong
 from inglenook.workers.embedding.backends.sentence_transformers import AnyModel, load
+from inglenook.workers.embedding.backends.torch_model import prepare
 from tests.workers.embedding.conftest import Start
 from tests.workers.embedding.running import Reply, Running, embed
 from tests.workers.embedding.tiny import BERT_CONTEXT, add_modules, make_bert, sentences
@@ -223,7 +224,12 @@ def test_models_that_are_read_by_the_library(tmp_path: Path) -> None:
     model = add_modules(make_bert(tmp_path / "model"), "mean")
     library = SentenceTransformer(str(model), device="cpu")
     facts = load(ModelSettings(model=str(model), context=16)).facts
-    other = AnyModel(SentenceTransformer(str(model), device="cpu"), facts, normalize=False)
+    other = AnyModel(
+        SentenceTransformer(str(model), device="cpu"),
+        facts,
+        prepare(ModelSettings(model="")),
+        normalize=False,
+    )
     texts = sentences(1, 40, 5)
     size = len(library.tokenizer(texts[1])["input_ids"])
     with pytest.raises(TooLong) as wrong:
@@ -232,6 +238,6 @@ def test_models_that_are_read_by_the_library(tmp_path: Path) -> None:
     encoded = other.read(texts, truncate=True)
     assert (encoded.truncated, encoded.tokens[1]) == ([(1, size)], 16)
     library.max_seq_length = 16
-    dense = other.compute(encoded.items, frozenset(("dense",))).dense
+    dense = other.compute(encoded.items, frozenset(("dense",)), alone=True).dense
     assert dense is not None
     np.testing.assert_allclose(dense, encode(library, texts), atol=1e-5)

@@ -18,6 +18,7 @@ import uvloop
 from inglenook.workers.embedding.backends.base import (
     Backend,
     BadTokens,
+    Batching,
     Encoded,
     Facts,
     Inputs,
@@ -38,8 +39,7 @@ class Toy:
         context=CONTEXT,
         normalized=False,
         kinds=("dense", "sparse", "colbert"),
-        batch_tokens=256,
-        batch_overhead=8,
+        batching=Batching(most=256, overhead=8),
     )
 
     def read(self, inputs: Inputs, *, truncate: bool) -> Encoded:
@@ -57,7 +57,7 @@ class Toy:
             encoded.tokens.append(min(CONTEXT, len(words)))
         return encoded
 
-    def compute(self, items: Sequence[list[str]], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[list[str]], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the vectors of some texts."""
         words = [word for item in items for word in item]
         if "poison" in words:
@@ -77,14 +77,14 @@ class Toy:
 class ToyReranker:
     """A `Reranker`: the score is the number of words that the two share."""
 
-    facts = Facts(dimension=0, context=CONTEXT, normalized=False, scale="logit", batch_tokens=256)
+    facts = Facts(dimension=0, context=CONTEXT, normalized=False, scale="logit")
 
     def read_pairs(self, query: str, texts: Sequence[str], *, truncate: bool) -> Encoded:
         """Split both texts into words."""
         pairs = [(query.split(), text.split()) for text in texts]
         return Encoded(pairs, [len(left) + len(right) for left, right in pairs])
 
-    def compute(self, items: Sequence[tuple[Any, Any]], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[tuple[Any, Any]], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the scores of some pairs."""
         scores = [[len(set(left) & set(right))] for left, right in items]
         return Vectors(dense=np.array(scores, np.float32))

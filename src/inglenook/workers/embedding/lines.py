@@ -120,13 +120,15 @@ class BatchedLine:
         self._backend = backend
         self._read = reading(backend)
         self._counts = counts
-        facts = backend.facts
-        self._room = Room(most=facts.batch_tokens, overhead=facts.batch_overhead)
+        batching = backend.facts.batching
+        self._room = Room(most=batching.most, overhead=batching.overhead)
         self._short = self._reader_of("reader")
         # Megabytes of text take seconds to read: whoever sends less does not wait for that.
         self._long = self._reader_of("reader of long texts")
-        self._computer = Pump(thread, self._next_to_compute)
-        self.pumps = (self._short[1], self._long[1], self._computer)
+        threads = [thread, *(Thread(f"compute {lane}") for lane in range(1, batching.lanes))]
+        self._lanes = [Pump(each, self._next_to_compute) for each in threads]
+        self._computing: set[int] = set()
+        self.pumps = (self._short[1], self._long[1], *self._lanes)
 
     def add(self, job: Job) -> None:
         """Take on ``job``."""
@@ -153,7 +155,11 @@ class BatchedLine:
     def _admit(self, job: Job, part: range, encoded: Encoded) -> None:
         job.note(encoded, part)
         self._room.admit(job, encoded, part)
-        self._computer.wake()
+        self._wake_lanes()
+
+    def _wake_lanes(self) -> None:
+        for lane in self._lanes:
+            lane.wake()
 
     def _next_to_compute(self) -> Step | None:
         batch = self._room.next()
@@ -162,14 +168,21 @@ class BatchedLine:
         self._long[1].wake()
         if batch is None:
             return None
-        return Step(partial(self._compute, batch), partial(self._take, batch), partial(self._retry, batch))
+        alone = not self._computing and not len(self._room)
+        self._computing.add(id(batch))
+        return Step(
+            partial(self._compute, batch, alone=alone),
+            partial(self._take, batch),
+            partial(self._retry, batch),
+        )
 
-    def _compute(self, batch: Sequence[Entry]) -> Vectors:
+    def _compute(self, batch: Sequence[Entry], *, alone: bool) -> Vectors:
         kinds = frozenset().union(*(entry.job.ask.kinds for entry in batch))
-        vectors = self._backend.compute([entry.item for entry in batch], kinds)
+        vectors = self._backend.compute([entry.item for entry in batch], kinds, alone=alone)
         return check_shape(vectors, len(batch), self._backend.facts.dimension or 1, kinds)
 
     def _take(self, batch: Sequence[Entry], vectors: Vectors) -> None:
+        self._computing.discard(id(batch))
         self._counts.batches += 1
         self._counts.texts += len(batch)
         self._counts.tokens += sum(entry.tokens for entry in batch)
@@ -180,12 +193,14 @@ class BatchedLine:
             part[0].job.take(places, vectors, [rows[id(entry)] for entry in part])
 
     def _retry(self, batch: Sequence[Entry], failure: Exception) -> None:
+        self._computing.discard(id(batch))
         jobs = [part[0].job for part in by_job(batch)]
         if len(jobs) == 1:
             _fail(jobs, failure)
         else:
             self._counts.retries += 1
             self._room.try_alone(batch)
+            self._wake_lanes()
 
 
 def line_of(backend: Backend, thread: Thread, counts: Counts) -> Line:

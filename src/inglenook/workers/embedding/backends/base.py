@@ -2,8 +2,8 @@
 
 A backend is one of three: `Direct` (so cheap for a text that requests are computed whole), `Batched`
 (texts of many requests share padded batches) or `Reranker` (the same for pairs). Backends know nothing
-of HTTP, queues or threads: everything below is called in one compute thread, one call at a time, except
-`read` and `read_pairs`, which one other thread calls at the same time as the compute thread computes.
+of HTTP or queues. `Direct.embed` is called in one thread, one call at a time; `read` and `read_pairs` in two
+threads, while `compute` is called in others.
 """
 
 from collections.abc import Sequence, Set
@@ -38,6 +38,18 @@ class BadTokens(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How batches should be cut for a batched model, in padded tokens: texts times the longest text."""
+
+    most: int = 1024
+    """The most that a batch should have."""
+    overhead: int = 32
+    """What one more batch costs: below it, padding is cheaper than another batch."""
+    lanes: int = 1
+    """How many batches may be computed at a time, each in a thread of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What is true of a loaded model."""
 
@@ -50,10 +62,7 @@ class Facts:
     kinds: tuple[Kind, ...] = ("dense",)
     scale: Literal["logit", "unit"] | None = None
     """What the scores of a reranker are."""
-    batch_tokens: int = 0
-    """The most padded tokens that a batch should have, for backends that are batched."""
-    batch_overhead: int = 0
-    """What one more batch costs, in padded tokens: below it, padding is cheaper than another batch."""
+    batching: Batching = Batching()
 
 
 @dataclass(slots=True)
@@ -127,11 +136,12 @@ class Batched(Protocol):
         """Tokenize. Raise as `Direct.embed` does. Called beside `compute`, from a thread of its own."""
         ...
 
-    def compute(self, items: Sequence[Any], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[Any], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the vectors of some items of `read`, from one pass through the model.
 
         Items of different requests, sorted by length. An exception makes the worker try each of the
-        requests alone.
+        requests by itself. ``alone`` says that no other batch is being computed, or waits to be: this
+        one may use the whole machine. Called in as many threads at a time as there are lanes.
         """
         ...
 
@@ -149,7 +159,7 @@ class Reranker(Protocol):
         """Tokenize each pair of the query and a text. Raise as `Direct.embed` does."""
         ...
 
-    def compute(self, items: Sequence[Any], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[Any], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the raw scores of some items of `read_pairs`, from one pass through the model."""
         ...
 

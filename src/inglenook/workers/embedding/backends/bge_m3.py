@@ -25,7 +25,14 @@ from inglenook.workers.embedding.backends.base import (
     Vectors,
 )
 from inglenook.workers.embedding.backends.tokens import Reader, Tokens
-from inglenook.workers.embedding.backends.torch_model import bound, prepare, to_numpy, vocabulary
+from inglenook.workers.embedding.backends.torch_model import (
+    Machine,
+    bound,
+    device,
+    prepare,
+    to_numpy,
+    vocabulary,
+)
 
 HEADS: dict[Kind, str] = {"sparse": "sparse_linear.pt", "colbert": "colbert_linear.pt"}
 PUBLISHED = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.pt", "*.model"]
@@ -36,9 +43,15 @@ class BgeM3:
     """A `Batched` backend. A kind whose head is not in the directory is not offered."""
 
     def __init__(
-        self, encoder: Any, heads: Mapping[Kind, torch.nn.Linear], tokenizer: Any, facts: Facts
+        self,
+        encoder: Any,
+        heads: Mapping[Kind, torch.nn.Linear],
+        tokenizer: Any,
+        facts: Facts,
+        machine: Machine,
     ) -> None:
         self.facts = facts
+        self._machine = machine
         self._encoder = encoder
         self._heads = heads
         self._reader = Reader(tokenizer, context=facts.context, vocabulary=vocabulary(encoder))
@@ -48,8 +61,9 @@ class BgeM3:
         """Tokenize."""
         return self._reader.read(inputs, truncate=truncate)
 
-    def compute(self, items: Sequence[Tokens], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[Tokens], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the vectors of some texts, of every kind asked for, from one pass."""
+        self._machine.claim(alone=alone)
         batch = {name: value.to(self._encoder.device) for name, value in self._reader.pad(items).items()}
         with torch.inference_mode():
             hidden = self._encoder(**batch).last_hidden_state
@@ -86,14 +100,13 @@ class BgeM3:
 
 def load(settings: ModelSettings) -> Batched:
     """Load a directory, or a name on the hub; whatever is raised says why it cannot be."""
-    cost = prepare(settings)
+    machine = prepare(settings)
     if settings.pooling not in ("", "cls"):
         raise ValueError("BGE-M3 pools by cls, and no other way")
     folder = _folder(settings.model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = AutoModel.from_pretrained(folder, weights_only=True, dtype=torch.float32).to(device).eval()
+    encoder = AutoModel.from_pretrained(folder, weights_only=True, dtype=torch.float32).to(device()).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    heads = {kind: _head(folder / name, device) for kind, name in HEADS.items() if (folder / name).exists()}
+    heads = {kind: _head(folder / name) for kind, name in HEADS.items() if (folder / name).exists()}
     width = encoder.config.hidden_size
     if "colbert" in heads and heads["colbert"].out_features != width:
         raise ValueError("colbert vectors of another length than dense ones are not supported")
@@ -102,10 +115,9 @@ def load(settings: ModelSettings) -> Batched:
         context=bound(tokenizer.model_max_length, encoder, settings.context),
         normalized=settings.normalize is not False,
         kinds=("dense", *heads),
-        batch_tokens=cost.most,
-        batch_overhead=cost.overhead,
+        batching=machine.batching,
     )
-    return BgeM3(encoder, heads, tokenizer, facts)
+    return BgeM3(encoder, heads, tokenizer, facts, machine)
 
 
 def _folder(model: str) -> Path:
@@ -114,9 +126,9 @@ def _folder(model: str) -> Path:
     return Path(snapshot_download(model, allow_patterns=PUBLISHED))
 
 
-def _head(path: Path, device: str) -> torch.nn.Linear:
+def _head(path: Path) -> torch.nn.Linear:
     state = torch.load(path, map_location="cpu", weights_only=True)
     size, width = state["weight"].shape
     head = torch.nn.Linear(width, size)
     head.load_state_dict(state)
-    return head.float().to(device).eval()
+    return head.float().to(device()).eval()

@@ -17,14 +17,22 @@ from inglenook.workers.embedding.backends.base import (
 )
 from inglenook.workers.embedding.backends.sentence_transformers import default_prompt, reads_text
 from inglenook.workers.embedding.backends.tokens import Reader, Tokens
-from inglenook.workers.embedding.backends.torch_model import bound, prepare, to_numpy, vocabulary
+from inglenook.workers.embedding.backends.torch_model import (
+    Machine,
+    bound,
+    device,
+    prepare,
+    to_numpy,
+    vocabulary,
+)
 
 
 class PairEncoder:
     """A `Reranker` for models that begin with a text transformer."""
 
-    def __init__(self, model: CrossEncoder, facts: Facts) -> None:
+    def __init__(self, model: CrossEncoder, facts: Facts, machine: Machine) -> None:
         self.facts = facts
+        self._machine = machine
         self._model = model
         self._reader = Reader(
             model.tokenizer, context=facts.context, vocabulary=vocabulary(model[0].auto_model)
@@ -34,8 +42,9 @@ class PairEncoder:
         """Tokenize each pair."""
         return self._reader.read_pairs(query, texts, truncate=truncate)
 
-    def compute(self, items: Sequence[Tokens], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[Tokens], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the raw scores, before any activation."""
+        self._machine.claim(alone=alone)
         batch: dict[str, Any] = {k: v.to(self._model.device) for k, v in self._reader.pad(items).items()}
         with torch.inference_mode():
             return Vectors(dense=to_numpy(self._model(batch)["scores"].reshape(len(items), 1)))
@@ -44,8 +53,9 @@ class PairEncoder:
 class AnyPair:
     """A `Reranker` for all other models, such as those that are asked by a chat template."""
 
-    def __init__(self, model: CrossEncoder, facts: Facts) -> None:
+    def __init__(self, model: CrossEncoder, facts: Facts, machine: Machine) -> None:
         self.facts = facts
+        self._machine = machine
         self._model = model
         if facts.context:
             model.max_seq_length = facts.context
@@ -64,8 +74,9 @@ class AnyPair:
             encoded.tokens.append(size)
         return encoded
 
-    def compute(self, items: Sequence[tuple[str, str]], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[tuple[str, str]], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the raw scores, before any activation."""
+        self._machine.claim(alone=alone)
         scores = self._model.predict(
             list(items),
             batch_size=len(items),
@@ -82,8 +93,8 @@ class AnyPair:
 
 def load(settings: ModelSettings) -> Reranker:
     """Load the model; whatever the library raises says why it cannot be."""
-    cost = prepare(settings)
-    model = CrossEncoder(settings.model, trust_remote_code=settings.trust_remote_code)
+    machine = prepare(settings)
+    model = CrossEncoder(settings.model, device=device(), trust_remote_code=settings.trust_remote_code)
     model.eval()
     if model.num_labels != 1:
         raise ValueError(f"a reranker gives one score for a pair, and this model gives {model.num_labels}")
@@ -92,8 +103,7 @@ def load(settings: ModelSettings) -> Reranker:
         context=bound(model.max_seq_length, model, settings.context),
         normalized=False,
         scale="logit",
-        batch_tokens=cost.most,
-        batch_overhead=cost.overhead,
+        batching=machine.batching,
     )
     plain = reads_text(model[0]) and not default_prompt(model)
-    return PairEncoder(model, facts) if plain else AnyPair(model, facts)
+    return (PairEncoder if plain else AnyPair)(model, facts, machine)

@@ -26,7 +26,14 @@ from inglenook.workers.embedding.backends.base import (
     Vectors,
 )
 from inglenook.workers.embedding.backends.tokens import Reader, Tokens
-from inglenook.workers.embedding.backends.torch_model import Cost, bound, prepare, to_numpy, vocabulary
+from inglenook.workers.embedding.backends.torch_model import (
+    Machine,
+    bound,
+    device,
+    prepare,
+    to_numpy,
+    vocabulary,
+)
 
 POOLINGS = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max"}
 
@@ -34,8 +41,11 @@ POOLINGS = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max"}
 class TextEncoder:
     """A `Batched` backend for models that begin with a text transformer."""
 
-    def __init__(self, model: SentenceTransformer, facts: Facts, *, normalize: bool) -> None:
+    def __init__(
+        self, model: SentenceTransformer, facts: Facts, machine: Machine, *, normalize: bool
+    ) -> None:
         self.facts = facts
+        self._machine = machine
         self._model = model
         self._normalize = normalize
         prompt = default_prompt(model)
@@ -53,8 +63,9 @@ class TextEncoder:
             raise NotSupported("This model puts a prompt before texts, and so takes no token ids.")
         return self._reader.read(inputs, truncate=truncate)
 
-    def compute(self, items: Sequence[Tokens], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[Tokens], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the vectors of some texts."""
+        self._machine.claim(alone=alone)
         features: dict[str, Any] = dict(self._reader.pad(items))
         if self._prompt_length:
             features["prompt_length"] = self._prompt_length
@@ -70,8 +81,11 @@ class TextEncoder:
 class AnyModel:
     """A `Batched` backend for all other models: the library tokenizes too."""
 
-    def __init__(self, model: SentenceTransformer, facts: Facts, *, normalize: bool) -> None:
+    def __init__(
+        self, model: SentenceTransformer, facts: Facts, machine: Machine, *, normalize: bool
+    ) -> None:
         self.facts = facts
+        self._machine = machine
         self._model = model
         self._normalize = normalize
         if facts.context:
@@ -96,8 +110,9 @@ class AnyModel:
             encoded.tokens.append(size)
         return encoded
 
-    def compute(self, items: Sequence[str], kinds: Set[Kind]) -> Vectors:
+    def compute(self, items: Sequence[str], kinds: Set[Kind], *, alone: bool) -> Vectors:
         """Return the vectors of some texts."""
+        self._machine.claim(alone=alone)
         vectors = self._model.encode(
             list(items),
             batch_size=len(items),
@@ -114,26 +129,27 @@ class AnyModel:
 
 def load(settings: ModelSettings) -> Batched:
     """Load the model; whatever the library raises says why it cannot be."""
-    cost = prepare(settings)
-    model = SentenceTransformer(settings.model, trust_remote_code=settings.trust_remote_code)
+    machine = prepare(settings)
+    model = SentenceTransformer(settings.model, device=device(), trust_remote_code=settings.trust_remote_code)
     model.eval()
     if settings.pooling:
         _pool(model, settings.pooling)
     if settings.normalize is False:
         _leave_length(model)
     has = any(isinstance(module, Normalize) for module in model)
-    facts = _facts(model, settings, cost, normalized=has or bool(settings.normalize))
+    facts = _facts(model, settings, machine, normalized=has or bool(settings.normalize))
     kind = TextEncoder if reads_text(model[0]) else AnyModel
-    return kind(model, facts, normalize=bool(settings.normalize) and not has)
+    return kind(model, facts, machine, normalize=bool(settings.normalize) and not has)
 
 
-def _facts(model: SentenceTransformer, settings: ModelSettings, cost: Cost, *, normalized: bool) -> Facts:
+def _facts(
+    model: SentenceTransformer, settings: ModelSettings, machine: Machine, *, normalized: bool
+) -> Facts:
     return Facts(
         dimension=model.get_embedding_dimension() or len(model.encode("a")),
         context=bound(model.max_seq_length, model, settings.context),
         normalized=normalized,
-        batch_tokens=cost.most,
-        batch_overhead=cost.overhead,
+        batching=machine.batching,
     )
 
 

@@ -1,28 +1,33 @@
 """What every backend on torch needs: safe loading, threads, and what a batch may cost."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers.utils import logging
 
-from inglenook.workers.embedding.backends.base import Floats, ModelSettings
+from inglenook.workers.embedding.backends.base import Batching, Floats, ModelSettings
 
+LANES = 4
 VERY_LONG = 1 << 24
 """Tokenizers without a bound name a length beyond this one."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """How batches should be cut for the device, in padded tokens."""
+class Machine:
+    """What there is to compute with."""
 
-    most: int
-    overhead: int
+    threads: int
+    batching: Batching
+
+    def claim(self, *, alone: bool) -> None:
+        """Let the thread that calls this compute with its share of the machine, or with all of it."""
+        torch.set_num_threads(self.threads if alone else max(1, self.threads // self.batching.lanes))
 
 
-def prepare(settings: ModelSettings) -> Cost:
-    """Set torch up for ``settings``; call it first, in the thread that will compute.
+def prepare(settings: ModelSettings) -> Machine:
+    """Set torch up for ``settings``; call it before anything is loaded.
 
     Afterwards no pickle is executed by loading weights, whatever the files of a model ask for.
     """
@@ -30,10 +35,9 @@ def prepare(settings: ModelSettings) -> Cost:
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     quiet: Any = logging.disable_progress_bar
     quiet()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    cost = _cost_here(torch.get_num_threads())
-    return Cost(settings.batch_tokens or cost.most, cost.overhead)
+    threads = settings.threads or torch.get_num_threads()
+    batching = _batching(threads)
+    return Machine(threads, replace(batching, most=settings.batch_tokens or batching.most))
 
 
 def bound(length: int | None, model: torch.nn.Module, wish: int) -> int:
@@ -59,6 +63,13 @@ def positions(model: torch.nn.Module) -> int:
     return 0
 
 
+def device() -> str:
+    """Return where models compute: on a GPU where there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def vocabulary(model: Any) -> int:
     """Return how many token ids ``model`` knows."""
     return int(model.get_input_embeddings().num_embeddings)
@@ -70,9 +81,13 @@ def to_numpy(values: torch.Tensor) -> Floats:
     return array
 
 
-def _cost_here(threads: int) -> Cost:
-    if torch.cuda.is_available() or torch.backends.mps.is_available():
-        return Cost(most=1 << 15, overhead=512)
+def _batching(threads: int) -> Batching:
+    if device() != "cpu":
+        return Batching(most=1 << 15, overhead=512)
     # Measured with all-MiniLM-L6-v2: one core is as fast as it gets with 150 tokens at a time, and a batch
-    # costs as much as 28 tokens before the first. Longer batches only make others wait.
-    return Cost(most=max(1024, 512 * threads), overhead=16 * threads)
+    # costs as much as 28 tokens before the first. Longer batches only make others wait. Threads of one
+    # batch wait for each other a hundred times in a pass, which is why two batches, a thread each, come
+    # further than two threads in one.
+    lanes = min(threads, LANES)
+    share = threads // lanes
+    return Batching(most=1024 * share, overhead=32 * share, lanes=lanes)
