@@ -14,6 +14,10 @@ LIMITS = LimitsSettings(max_batch_size=64, max_input_chars=32768, max_total_char
 LONG = "a" * 32768
 
 
+def place(field: str, index: int | None) -> str:
+    return field if index is None else f"{field}[{index}]"
+
+
 @pytest.mark.parametrize(
     ("items", "says", "param"),
     [
@@ -31,14 +35,14 @@ LONG = "a" * 32768
 def test_the_first_limit_that_is_passed_is_named(items: Any, says: str, param: str) -> None:
     """Word for word: an older system's clients know these."""
     with pytest.raises(BadRequest) as refused:
-        check_embedding(items, LIMITS)
+        check_embedding(items, lambda index: place("input", index), LIMITS)
     assert (str(refused.value), refused.value.param) == (says, param)
 
 
 @pytest.mark.parametrize("items", [["a"] * 64, [LONG], [LONG] * 8, [""], [[1] * 100_000]])
 def test_what_fits_fits(items: Any) -> None:
     """Up to and with the limit; token ids are the model's to count."""
-    check_embedding(items, LIMITS)
+    check_embedding(items, lambda index: "input", LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -54,5 +58,5 @@ def test_what_fits_fits(items: Any) -> None:
 def test_documents_have_the_same_limits(query: str, texts: list[str], says: str, param: str) -> None:
     """And the query that of one document."""
     with pytest.raises(BadRequest) as refused:
-        check_rerank(query, texts, "documents", LIMITS)
+        check_rerank(query, texts, lambda index: place("documents", index), LIMITS)
     assert (str(refused.value), refused.value.param) == (says, param)

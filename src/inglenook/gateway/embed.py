@@ -36,7 +36,7 @@ class Embeddings:
     ) -> None:
         """``POST /v1/embeddings``. Raises ``InglenookError``; the edge tells the client."""
         lane = self._gateway.lane(call, request.model, "embed")
-        check_embedding(inputs.items, self._limits)
+        check_embedding(inputs.items, inputs.place, self._limits)
         asking = self._asking(call, lane, reply)
         embedder = lane.engine.embedder
         if embedder is None:
@@ -55,7 +55,7 @@ class Embeddings:
         """``POST /v1/rerank``, ``/v2/rerank`` and ``/rerank``. Raises ``InglenookError``."""
         name = asked.request.model or self._reranker()
         lane = self._gateway.lane(call, name, "rerank", "embed")
-        check_rerank(asked.request.query, asked.texts, asked.field, self._limits)
+        check_rerank(asked.request.query, asked.texts, asked.place, self._limits)
         asking = self._asking(call, lane, reply)
         embedder = lane.engine.embedder
         if embedder is None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from inglenook.errors import BadRequest
 
+LOOKED_AT = 1 << 20
+"""Bytes in which the field is sought that is nested too deeply: nobody waits longer for a better error."""
+
 # Half of a pair of escapes that only together mean a character, or the same as bytes.
 _MAYBE_LONE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\]]{1,120}")
@@ -19,7 +22,7 @@ _DEEP_OBJECTS = re.compile(rb'"([A-Za-z_]{1,60})"\s*:\s*\{\s*"([^"\\]{0,60})"\s*
 def unreadable(body: bytes, problem: Exception) -> BadRequest:
     """The error for a ``body`` that raised ``problem`` when it was decoded."""
     if isinstance(problem, RecursionError):
-        found = _DEEP.search(body) or _DEEP_OBJECTS.search(body)
+        found = _DEEP.search(body, 0, LOOKED_AT) or _DEEP_OBJECTS.search(body, 0, LOOKED_AT)
         name = found[1].decode() if found else None
         return BadRequest(f"{name or 'The body'} is nested too deeply", param=name, code="invalid_json")
     where = _first_lone(body) if _MAYBE_LONE.search(body) else None
