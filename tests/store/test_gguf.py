@@ -31,7 +31,7 @@ def test_the_built_in_model_says_what_it_is() -> None:
     """Every field that plans a start is read from a real file."""
     header = read_header(STARTER)
     assert (header.architecture, header.context_length, header.embedding_length) == ("llama", 2048, 192)
-    assert (header.n_vocab, header.block_count, header.file_type) == (2048, 6, 7)
+    assert (header.n_vocab, header.block_count, header.file_type) == (3072, 6, 7)
     assert header.has_chat_template
     assert header.pooling is None
     assert header.fill_in is None

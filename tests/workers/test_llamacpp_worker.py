@@ -424,7 +424,9 @@ def test_an_empty_stop_sequence_does_not_end_the_answer(worker: Worker) -> None:
 )
 def test_a_format_is_kept(worker: Worker, given: Json) -> None:
     """The text of the answer is JSON of the kind asked for."""
-    text = worker.chat(response_format=given, max_tokens=60).json["choices"][0]["message"]["content"]
+    question = {"role": "user", "content": "Answer in JSON: capital of France"}
+    answer = worker.chat(response_format=given, messages=[question], temperature=0, max_tokens=60)
+    text = answer.json["choices"][0]["message"]["content"]
     assert isinstance(json.loads(text), dict if given == {"type": "json_object"} else bool)
 
 

@@ -143,8 +143,6 @@ def test_no_bound_is_0() -> None:
 def test_threads_and_batches_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise they follow from the machine."""
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
-    before = torch.get_num_threads()
     assert prepare(ModelSettings(model="", batch_tokens=77)).batching.most == 77
-    assert prepare(ModelSettings(model="", threads=1)).batching.most >= 1024
-    assert torch.get_num_threads() == 1
-    torch.set_num_threads(before)
+    alone = prepare(ModelSettings(model="", threads=1))
+    assert (alone.batching.most >= 1024, alone.threads) == (True, 1)
