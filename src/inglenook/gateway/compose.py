@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from inglenook.engines.base import Shape
-from inglenook.gateway.reply import Reply
+from inglenook.gateway.reply import Reply, send
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
 from inglenook.wire.openai import PromptTokensDetails, Usage
@@ -73,8 +73,8 @@ async def _compose_stream(
     _note(call, calls)
     if include_usage:
         last = merged.head | {"choices": [], "usage": msgspec.to_builtins(call.usage)}
-        await reply.write(sse.event(msgspec.json.encode(last)))
-    await reply.write(sse.DONE)
+        await send(reply, sse.event(msgspec.json.encode(last)))
+    await send(reply, sse.DONE)
     await reply.end()
 
 
@@ -118,14 +118,13 @@ def _note(call: Call, calls: Sequence[Call]) -> None:
 class _Gathered:
     """A reply that keeps the answer."""
 
-    started = False
-
     def __init__(self) -> None:
         self.body = b""
 
-    async def start(self) -> None: ...
+    def push(self, events: bytes) -> bool:
+        return True
 
-    async def write(self, events: bytes) -> None: ...
+    async def flush(self) -> None: ...
 
     async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
         self.body = body
@@ -147,19 +146,14 @@ class _Woven:
     def __init__(self, merged: _Merged, choice: Choice) -> None:
         self._merged, self._choice = merged, choice
 
-    @property
-    def started(self) -> bool:
-        return self._merged.reply.started
-
-    async def start(self) -> None:
-        await self._merged.reply.start()
-
-    async def write(self, events: bytes) -> None:
+    def push(self, events: bytes) -> bool:
         out = [self._woven(payload) for payload in sse.payloads(events) if payload != b"[DONE]"]
         if out:
-            await self._merged.reply.write(b"".join(out))
-        elif events.startswith(b":"):
-            await self._merged.reply.write(events)
+            return self._merged.reply.push(b"".join(out))
+        return not events.startswith(b":") or self._merged.reply.push(events)
+
+    async def flush(self) -> None:
+        await self._merged.reply.flush()
 
     async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None: ...
 

@@ -24,7 +24,7 @@ from inglenook.errors import (
 from inglenook.gateway.compose import Choice, Serve, compose
 from inglenook.gateway.hold import hold
 from inglenook.gateway.relay import relay_stream, relay_whole
-from inglenook.gateway.reply import Reply
+from inglenook.gateway.reply import Reply, send
 from inglenook.policy.catalog import Catalog, model_object
 from inglenook.runtime.channel import Channel, Idle
 from inglenook.runtime.lane import Lane
@@ -215,8 +215,7 @@ class Gateway:
         include_usage: bool,
     ) -> None:
         async def ping() -> None:
-            await reply.start()
-            await reply.write(sse.comment("ping"))
+            await send(reply, sse.comment("ping"))
 
         idle = Idle(self._ping, ping) if call.stream else None
         response = await channel.request(

@@ -7,7 +7,7 @@ import time
 from typing import TypeVar
 
 from inglenook.errors import Unavailable
-from inglenook.gateway.reply import Reply
+from inglenook.gateway.reply import Reply, send
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
 
@@ -39,8 +39,7 @@ async def hold(
             pause = pause if call.stream else left
             await asyncio.wait((future,), timeout=min(pause, left))
             if not future.done() and call.stream:
-                await reply.start()
-                await reply.write(sse.comment("waiting"))
+                await send(reply, sse.comment("waiting"))
                 pause = ping_seconds
         return future.result()
     finally:

@@ -44,15 +44,20 @@ async def relay_stream(
         raise EngineError("The engine's answer is not a stream of events.")
     events = sse.Events()
     watch = _Watch(call, engine, include_usage)
-    while (data := await response.read()) is not None:
+
+    def take(data: bytes) -> bool:
         run = _whole_events(events, data)
         if run:
             run = watch.inspect(run)
+        room = True
         if run:
             if not call.answered:
                 _note_first_byte(call)
-                await reply.start()
-            await reply.write(run)
+            room = reply.push(run)
+        return room and watch.failure is None
+
+    while await response.flow(take):
+        await reply.flush()
         if watch.failure is not None:
             raise watch.failure
     if not watch.done:
@@ -80,28 +85,28 @@ class _Watch:
 
     def inspect(self, run: bytes) -> bytes:
         """What of ``run`` the client gets: its own bytes, unless an event in it fails or has to change."""
-        out: list[bytes] = []
+        passed: list[bytes] = []
         changed = False
         for payload in sse.payloads(run):
             if payload == b"[DONE]":
                 self.done = True
-                out.append(sse.DONE)
+                passed.append(payload)
                 break
             tail = read_tail(payload)
             if tail is None or tail.error is not None:
                 # With nothing sent yet it still becomes a status of its own.
                 self.failure = self._failure(tail, payload)
-                return b"".join(out)
+                changed = True
+                break
             if tail.tokens is not None:
                 self._call.usage = tail.tokens
             if tail.usage is not None and tail.choices:
                 # llama.cpp's completions put the usage beside the last choice; OpenAI gives it its own chunk.
-                parts = usage_apart(payload, wanted=self._include_usage)
-                out.extend(sse.event(part) for part in parts)
+                passed += usage_apart(payload, wanted=self._include_usage)
                 changed = True
             else:
-                out.append(sse.event(payload))
-        return b"".join(out) if changed else run
+                passed.append(payload)
+        return b"".join(map(sse.event, passed)) if changed else run
 
     def _failure(self, tail: Tail | None, payload: bytes) -> InglenookError:
         if tail is None:

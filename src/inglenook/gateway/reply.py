@@ -8,17 +8,12 @@ from typing import Protocol
 class Reply(Protocol):
     """``http.exchange`` sends it to the client; ``gateway.compose`` gathers several into one."""
 
-    @property
-    def started(self) -> bool:
-        """The status is out and can change no more."""
+    def push(self, events: bytes) -> bool:
+        """Send whole events at once. ``False``: they are kept, and ``flush`` has to come before more."""
         ...
 
-    async def start(self) -> None:
-        """Begin a stream of events with status 200. Does nothing when it has begun."""
-        ...
-
-    async def write(self, events: bytes) -> None:
-        """Send whole events; waits while the client is slow."""
+    async def flush(self) -> None:
+        """Send what was kept, behind status 200 if nothing went before; waits while the client is slow."""
         ...
 
     async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
@@ -28,3 +23,9 @@ class Reply(Protocol):
     async def end(self) -> None:
         """The stream is complete."""
         ...
+
+
+async def send(reply: Reply, events: bytes) -> None:
+    """Send whole events; waits while the client is slow."""
+    if not reply.push(events):
+        await reply.flush()

@@ -10,12 +10,17 @@ from typing import Any
 import msgspec
 
 from inglenook.errors import BodyTooLarge, InglenookError
+from inglenook.gateway import reply
 from inglenook.http.asgi import Headers, Receive, Scope, Send
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
 
 WATCH_AFTER = 0.02
 """Seconds until we look whether the client left: most answers that are quick need no watcher."""
+
+
+PUSH = "inglenook.push"
+"""The ASGI extension by which a server takes a piece of a begun body at once: ``bool`` says if it did."""
 
 
 class Exchange:
@@ -26,6 +31,9 @@ class Exchange:
         self._receive, self._send = receive, send
         self._request_id = (b"x-request-id", call.request_id.encode("latin-1"))
         self.started = False
+        self._push: Callable[[bytes], bool] | None = scope.get("extensions", {}).get(PUSH)
+        self._kept: list[bytes] = []
+        """Events of which ``push`` said that they wait for ``flush``."""
         self.error_body: Callable[[InglenookError], Any] = methodcaller("body")
         """An error as the called API has it. A handler of another API than OpenAI's puts its own here."""
 
@@ -59,7 +67,15 @@ class Exchange:
 
     # The Reply of a Call.
 
-    async def start(self) -> None:
+    def push(self, events: bytes) -> bool:
+        if self.started and not self._kept and self._push is not None and self._push(events):
+            return True
+        self._kept.append(events)
+        return False
+
+    async def flush(self) -> None:
+        if not self._kept:
+            return
         if not self.started:
             await self._head(
                 200,
@@ -70,8 +86,7 @@ class Exchange:
                     (b"x-accel-buffering", b"no"),
                 ],
             )
-
-    async def write(self, events: bytes) -> None:
+        events, self._kept = b"".join(self._kept), []
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
@@ -96,7 +111,7 @@ class Exchange:
         self.call.outcome, self.call.code = "error", error.code
         body = msgspec.json.encode(self.error_body(error))
         if self.started:
-            await self.write(sse.event(body))
+            await reply.send(self, sse.event(body))
             await self.end()
             return
         headers = [(b"content-type", b"application/json"), *error.headers()]

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inglenook.config.settings import ServerSettings
 from inglenook.http.asgi import App
+from inglenook.http.exchange import PUSH
 
 HEADER_SECONDS = 10.0
 """From a connection's first moment, or the first byte of a later request, to the end of its header."""
@@ -28,6 +31,8 @@ SEND_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 75
 SWEEP_SECONDS = 1.0
 MAX_HEADER_BYTES = 32 * 1024
+GC_ALLOCATIONS = 20_000
+"""New objects between two collections. Python's own 700 costs a twelfth of a busy server's time."""
 
 
 class OneWrite:
@@ -86,6 +91,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.reading, self.header_bytes = "body", 0
         super().on_headers_complete()
+        extensions = {PUSH: partial(_push, self.cycle)}
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def on_message_complete(self) -> None:
         self.reading = ""
@@ -110,6 +117,14 @@ class Connection(HttpToolsProtocol):
 
     def cut(self) -> None:
         self.transport.abort()
+
+
+def _push(cycle: RequestResponseCycle, events: bytes) -> bool:
+    """What ``cycle.send`` does with a piece of a streamed body, without coroutine, message and wait."""
+    if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
+        return False
+    cycle.transport.write(b"%x\r\n%b\r\n" % (len(events), events))
+    return True
 
 
 class Server(uvicorn.Server):
@@ -185,4 +200,8 @@ def serve(app: App, server: ServerSettings, listener: socket.socket, on_end: Cal
         timeout_graceful_shutdown=server.drain_seconds,  # type: ignore[arg-type]
         backlog=2048,
     )
+    # What lives as long as the server is looked at by no collection, and new garbage less often.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     Server(config, on_end).run(sockets=[listener])

@@ -81,6 +81,14 @@ class Response:
         """
         return await self._connection.read()
 
+    async def flow(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand body bytes to ``take`` in the very moment that they come, with no task woken for it.
+
+        Returns ``True`` when ``take`` was given bytes and answered ``False``: call again once it can take
+        more. Returns ``False`` at the end. Raises ``EngineLost``, and whatever ``take`` raises.
+        """
+        return await self._connection.flow(take)
+
     async def body(self, limit: int = 256 << 20) -> bytes:
         """The whole body. Raises ``EngineLost``, and ``EngineError`` past ``limit`` bytes."""
         pieces: list[bytes] = []
@@ -212,6 +220,7 @@ class _Connection(asyncio.Protocol):
         self._idle: Idle | None = None
         self._idled = False
         self._busy = False
+        self._take: Callable[[bytes], bool] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -222,7 +231,7 @@ class _Connection(asyncio.Protocol):
         self._held = 0
         self._answered = self._has_head = self._complete = False
         self._keep = True
-        self._paused = False
+        self._paused = self._full = False
 
     # What the channel and the response ask for.
 
@@ -248,15 +257,34 @@ class _Connection(asyncio.Protocol):
     async def read(self) -> bytes | None:
         while True:
             if self._pieces:
-                pieces, self._pieces, self._held = self._pieces, [], 0
-                if self._paused:
-                    self._resume()
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return self._taken()
             if self._complete:
                 return None
             if self._transport is None:
                 raise EngineLost("The engine ended in the middle of its answer.")
             await self._wait()
+
+    async def flow(self, take: Callable[[bytes], bool]) -> bool:
+        # What is there already, then nothing but waiting: ``data_received`` calls ``take`` meanwhile.
+        while (data := await self.read()) is not None:
+            if not take(data):
+                return True
+            self._take = take
+            try:
+                while not self._news():
+                    await self._wait()
+                    if self._full:
+                        self._full = False
+                        return True
+            finally:
+                self._take = None
+        return False
+
+    def _taken(self) -> bytes:
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        if self._paused:
+            self._resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def release(self) -> None:
         if not self._busy:
@@ -277,7 +305,7 @@ class _Connection(asyncio.Protocol):
         if not self._busy:
             if quiet > IDLE_SECONDS:
                 self.abort()
-        elif self._idle is not None and quiet >= self._idle.seconds and self._waiter is not None:
+        elif self._idle is not None and quiet >= self._idle.seconds and self._is_waiting:
             self._idled = True
             self._wake()
 
@@ -300,9 +328,14 @@ class _Connection(asyncio.Protocol):
     def _news(self) -> bool:
         return bool(self._pieces) or self._complete or self._transport is None
 
+    @property
+    def _is_waiting(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _resume(self) -> None:
         self._paused = False
@@ -324,10 +357,24 @@ class _Connection(asyncio.Protocol):
             return
         if not self._busy:  # bytes that nobody asked for: never reuse what sends them
             self.abort()
+        elif self._take is not None and self._pieces and self._is_waiting:
+            self._hand_over(self._take)
+            return
         elif self._held > HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
+
+    def _hand_over(self, take: Callable[[bytes], bool]) -> None:
+        self._since = self._loop.time()
+        try:
+            self._full = not take(self._taken())
+        except Exception as failure:
+            assert self._waiter is not None
+            self._waiter.set_exception(failure)
+            return
+        if self._full or self._complete:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -59,6 +59,9 @@ def payloads(run: bytes) -> Iterable[bytes]:
 
 def _payloads(run: bytes) -> Iterator[bytes]:
     for lines in run.replace(b"\r\n", b"\n").split(b"\n\n"):
+        if lines.startswith(b"data: ") and b"\n" not in lines:
+            yield lines[6:]
+            continue
         data = [line[5:].removeprefix(b" ") for line in lines.split(b"\n") if line.startswith(b"data:")]
         if data:
             yield b"\n".join(data)
