@@ -8,6 +8,9 @@ InglenookError                    500  internal_error
 │   └── ModelNotFound             404  model_not_found
 ├── MethodNotAllowed              405  method_not_allowed
 ├── RequestTimeout                408  request_timeout: the client stopped sending
+├── Unauthenticated               401  invalid_api_key: no key, or not one of ours
+├── Forbidden                     403  permission_denied: the key is good, but not for this
+├── RateLimited                   429  rate_limit_exceeded: ask again after ``retry_after`` seconds
 ├── Unavailable                   503  nothing was lost; ask again after ``retry_after`` seconds
 │   ├── QueueFull                 503  queue_full
 │   ├── ModelLoading              503  model_loading: the load takes longer than a request may wait
@@ -117,6 +120,34 @@ class RequestTimeout(InglenookError):
     """The client stopped sending in the middle of its request."""
 
     status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class Unauthenticated(InglenookError):
+    """No key, or none that we know. Never says which of the two more precisely than it must."""
+
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"www-authenticate", b"Bearer")]
+
+
+class Forbidden(InglenookError):
+    """We know who asks, and they may not have this."""
+
+    status, type, code = 403, "permission_error", "permission_denied"
+
+
+class RateLimited(InglenookError):
+    """A client passed one of its limits. Nothing was done, and the refusal itself costs it nothing."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: int = 1, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = max(1, retry_after)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", str(self.retry_after).encode())]
 
 
 class Unavailable(InglenookError):

@@ -18,7 +18,10 @@ import msgspec
 from msgspec.structs import fields, replace
 
 from inglenook.config.settings import (
+    AuthSettings,
+    CacheSettings,
     EngineSettings,
+    KeySettings,
     LimitsSettings,
     ModelSettings,
     SamplingDefaults,
@@ -26,6 +29,7 @@ from inglenook.config.settings import (
     Settings,
     TelemetrySettings,
     UpstreamSettings,
+    UpstreamTimeouts,
 )
 
 PREFIX = "INGLENOOK_"
@@ -51,9 +55,17 @@ _SHAPES: dict[str, type[msgspec.Struct]] = {
     "models": ModelSettings,
     "upstreams": UpstreamSettings,
     "engines": EngineSettings,
+    "auth": AuthSettings,
     "limits": LimitsSettings,
+    "cache": CacheSettings,
     "telemetry": TelemetrySettings,
 }
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "defaults": SamplingDefaults,
+    "timeouts": UpstreamTimeouts,
+    "keys": KeySettings,
+}
+"""Settings that are tables, or lists of tables, themselves."""
 Json = dict[str, Any]
 
 
@@ -120,12 +132,21 @@ def _checked(said: Json) -> Settings:
             if not isinstance(table, dict):
                 raise SettingsError(f"{where}: must be a table")
             _refuse_unknown(f"{where}.", table, _names(shape))
-            if isinstance(table.get("defaults"), dict):
-                _refuse_unknown(f"{where}.defaults.", table["defaults"], _names(SamplingDefaults))
+            _refuse_unknown_within(f"{where}.", table)
     try:
         return msgspec.convert(said, Settings)
     except msgspec.ValidationError as problem:
         raise SettingsError(_explained(str(problem))) from None
+
+
+def _refuse_unknown_within(where: str, said: Json) -> None:
+    for name, shape in _TABLES.items():
+        inner = said.get(name)
+        if isinstance(inner, dict):
+            _refuse_unknown(f"{where}{name}.", inner, _names(shape))
+        for at, table in enumerate(inner if isinstance(inner, list) else []):
+            if isinstance(table, dict):
+                _refuse_unknown(f"{where}{name}[{at}].", table, _names(shape))
 
 
 def _names(shape: type[msgspec.Struct]) -> tuple[str, ...]:
@@ -162,7 +183,22 @@ def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
         for at, upstream in enumerate(settings.upstreams)
     )
     _refuse_twice([(f"models[{at}].id", model.id) for at, model in enumerate(models)])
-    return replace(settings, models=models, upstreams=upstreams)
+    _refuse_twice([(f"upstreams[{at}].name", each.name) for at, each in enumerate(upstreams)])
+    keys = tuple(
+        replace(key, key=secret(f"auth.keys[{at}].key", key.key, environ))
+        for at, key in enumerate(settings.auth.keys)
+    )
+    headers = {
+        name: secret(f"telemetry.otlp_headers.{name}", value, environ)
+        for name, value in settings.telemetry.otlp_headers.items()
+    }
+    return replace(
+        settings,
+        models=models,
+        upstreams=upstreams,
+        auth=replace(settings.auth, keys=keys),
+        telemetry=replace(settings.telemetry, otlp_headers=headers),
+    )
 
 
 def _with_engine(at: int, model: ModelSettings) -> ModelSettings:

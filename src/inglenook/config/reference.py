@@ -8,6 +8,8 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from inglenook.config.settings import (
+    AuthSettings,
+    CacheSettings,
     EngineSettings,
     LimitsSettings,
     ModelSettings,
@@ -15,6 +17,7 @@ from inglenook.config.settings import (
     ServerSettings,
     TelemetrySettings,
     UpstreamSettings,
+    UpstreamTimeouts,
 )
 
 SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
@@ -22,7 +25,9 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[[models]]", ModelSettings),
     ("[[upstreams]]", UpstreamSettings),
     ("[engines]", EngineSettings),
+    ("[auth]", AuthSettings),
     ("[limits]", LimitsSettings),
+    ("[cache]", CacheSettings),
     ("[telemetry]", TelemetrySettings),
 )
 HEAD = """# Settings
@@ -60,7 +65,7 @@ def _default(field: FieldInfo) -> str:
     value: Any = field.default
     if value is msgspec.NODEFAULT:
         value = field.default_factory()
-    if isinstance(value, SamplingDefaults | msgspec.UnsetType) or value in ((), {}, ""):
+    if isinstance(value, SamplingDefaults | UpstreamTimeouts | msgspec.UnsetType) or value in ((), {}, ""):
         return ""
     return f"`{msgspec.json.encode(value).decode()}`"
 

@@ -31,6 +31,19 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float,
         Meta(gt=0, description="a stream with nothing to say sends an SSE comment this often"),
     ] = 10.0
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="names that a request's `Host` and `Origin` may have beside this machine's own; "
+            "checked while we listen on loopback only"
+        ),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="origins of web pages that may call us, `*` for all; none: no CORS at all"),
+    ] = ()
+    tls_cert: Annotated[str, Meta(description="PEM file with our certificate and its chain; HTTPS then")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with its key (PKCS#8, PKCS#1 or SEC1)")] = ""
 
 
 class SamplingDefaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,9 +131,16 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     defaults: Annotated[SamplingDefaults, Meta(description="sampling values for requests that give none")] = (
         SamplingDefaults()
     )
-    max_queue: Annotated[int, Meta(ge=0, description="requests that may wait for a slot; more is a 503")] = (
+    max_queue: Annotated[int, Meta(ge=0, description="requests that may wait for a slot; more is a 429")] = (
         512
     )
+    queue_seconds: Annotated[
+        float, Meta(gt=0, description="how long a request may wait for a slot; longer is a 503")
+    ] = 600.0
+    fallbacks: Annotated[
+        tuple[str, ...],
+        Meta(description="models to ask, in this order, when this one cannot answer"),
+    ] = ()
     ttl_seconds: Annotated[
         float, Meta(ge=0, description="unload after so long without a request; 0 never does")
     ] = 0.0
@@ -136,6 +156,19 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[limits]``: how much one request may ask for."""
 
+    requests_per_minute: Annotated[
+        int, Meta(ge=0, description="of each client, over a sliding minute; more is a 429; 0: no limit")
+    ] = 0
+    tokens_per_minute: Annotated[
+        int, Meta(ge=0, description="the same for tokens, prompts and answers together; 0: no limit")
+    ] = 0
+    concurrency: Annotated[
+        int, Meta(ge=0, description="requests of each client at the same time; more is a 429; 0: no limit")
+    ] = 0
+    max_concurrent_requests: Annotated[
+        int,
+        Meta(ge=0, description="inference requests of all clients at once; more is a 503; 0: no limit"),
+    ] = 0
     max_batch_size: Annotated[
         int, Meta(ge=1, description="most texts to embed, or documents to rerank, in one request")
     ] = 2048
@@ -145,6 +178,17 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float,
         Meta(gt=0, description="how long an engine may take to embed or rerank; longer is a 504"),
     ] = 300.0
+
+
+class UpstreamTimeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``timeouts`` of an upstream: seconds that it may keep us waiting without a byte."""
+
+    connect: Annotated[float, Meta(gt=0)] = 5.0
+    chat: Annotated[float, Meta(gt=0)] = 600.0
+    completions: Annotated[float, Meta(gt=0)] = 600.0
+    embeddings: Annotated[float, Meta(gt=0)] = 300.0
+    rerank: Annotated[float, Meta(gt=0)] = 300.0
+    models: Annotated[float, Meta(gt=0)] = 10.0
 
 
 class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,6 +203,77 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key: Annotated[
         str, Meta(description="sent to it as a bearer key; `env:NAME` and `file:PATH` work")
     ] = ""
+    timeouts: Annotated[
+        UpstreamTimeouts,
+        Meta(description="seconds without a byte: connect, chat, completions, embeddings, rerank, models"),
+    ] = UpstreamTimeouts()
+    retries: Annotated[
+        int, Meta(ge=0, le=10, description="further tries of a request that failed before its first byte")
+    ] = 2
+    backoff_seconds: Annotated[
+        float, Meta(ge=0, description="pause before the first further try; doubles with each, with jitter")
+    ] = 0.35
+    weight: Annotated[
+        float, Meta(gt=0, description="its share where several upstreams answer to one model")
+    ] = 1.0
+    fallbacks: Annotated[
+        tuple[str, ...],
+        Meta(description="models to ask, in this order, when this upstream cannot answer"),
+    ] = ()
+    breaker_failures: Annotated[
+        int, Meta(ge=0, description="failures in a row after which it is left alone; 0: never")
+    ] = 5
+    breaker_seconds: Annotated[
+        float, Meta(gt=0, description="for how long, until one real request tries it again")
+    ] = 30.0
+
+
+class KeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of ``auth.keys``. Zero and empty mean: as ``[limits]`` has it, or no limit."""
+
+    key: Annotated[str, Meta(min_length=1, description="the key itself; `env:NAME` and `file:PATH` work")]
+    client: Annotated[str, Meta(min_length=1, description="who it belongs to, in logs and limits")]
+    models: Annotated[tuple[str, ...], Meta(description="model ids it may use; all when empty")] = ()
+    requests_per_minute: Annotated[int, Meta(ge=0, description="over a sliding minute")] = 0
+    tokens_per_minute: Annotated[int, Meta(ge=0, description="over a sliding minute")] = 0
+    concurrency: Annotated[int, Meta(ge=0, description="requests at the same time")] = 0
+    weight: Annotated[float, Meta(gt=0, description="its share of a busy model")] = 1.0
+
+
+class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[auth]``: who may ask. Once there is a key, here or in the database, every request needs one."""
+
+    keys: Annotated[
+        tuple[KeySettings, ...],
+        Meta(
+            description="tables of key, client, models, requests_per_minute, tokens_per_minute, "
+            "concurrency, weight"
+        ),
+    ] = ()
+    database: Annotated[
+        str,
+        Meta(description="SQLite file of `inglenook keys`; empty: `keys.sqlite` in our data directory"),
+    ] = ""
+
+
+class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[cache]``: whole answers kept, to be given again to the same request of the same client."""
+
+    enabled: Annotated[bool, Meta(description="keep answers")] = False
+    max_entries: Annotated[int, Meta(ge=1, description="answers kept; the least recently used go first")] = (
+        1000
+    )
+    max_mb: Annotated[float, Meta(gt=0, description="MiB of answers kept, in memory and on disk each")] = (
+        256.0
+    )
+    ttl_seconds: Annotated[float, Meta(gt=0, description="how old an answer may be")] = 3600.0
+    directory: Annotated[
+        str, Meta(description="keep them on disk too, in a SQLite file in this directory; empty: memory only")
+    ] = ""
+    shared: Annotated[bool, Meta(description="give one client's answers to another")] = False
+    sampled: Annotated[bool, Meta(description="keep answers with a temperature above 0 and no seed too")] = (
+        False
+    )
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,7 +289,27 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str,
         Meta(pattern="^(debug|info|warning|error|off)$", description="debug, info, warning, error or off"),
     ] = "info"
-    log_format: Annotated[str, Meta(pattern="^(json|text)$", description="json or text")] = "text"
+    log_format: Annotated[
+        str, Meta(pattern="^(json|text|pretty)$", description="json, text or pretty (colours)")
+    ] = "text"
+    metrics: Annotated[
+        str,
+        Meta(pattern="^(open|keys|off)$", description="`/metrics`: open to all, to those with a key, or off"),
+    ] = "open"
+    otlp_endpoint: Annotated[
+        str, Meta(description="OpenTelemetry collector to send traces and metrics to; empty: none")
+    ] = ""
+    otlp_protocol: Annotated[
+        str, Meta(pattern="^(http|grpc)$", description="http (protobuf, port 4318) or grpc (port 4317)")
+    ] = "http"
+    otlp_headers: Annotated[
+        dict[str, str], Meta(description="headers for the collector; `env:NAME` and `file:PATH` work")
+    ] = field(default_factory=dict)
+    sample_ratio: Annotated[float, Meta(ge=0, le=1, description="share of traces kept, 0 to 1")] = 1.0
+    service_name: Annotated[str, Meta(description="what the collector calls us")] = "inglenook"
+    capture_content: Annotated[
+        bool, Meta(description="put prompts and answers into traces; never unless you ask")
+    ] = False
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,7 +319,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: tuple[ModelSettings, ...] = ()
     upstreams: tuple[UpstreamSettings, ...] = ()
     engines: EngineSettings = EngineSettings()
+    auth: AuthSettings = AuthSettings()
     limits: LimitsSettings = LimitsSettings()
+    cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 
@@ -194,6 +331,9 @@ def masked(settings: Settings) -> dict[str, Any]:
     for upstream in shown["upstreams"]:
         if upstream["api_key"]:
             upstream["api_key"] = "***"
+    for key in shown["auth"]["keys"]:
+        key["key"] = "***"
     for model in shown["models"]:
         model["env"] = dict.fromkeys(model["env"], "***")
+    shown["telemetry"]["otlp_headers"] = dict.fromkeys(shown["telemetry"]["otlp_headers"], "***")
     return shown

@@ -122,6 +122,7 @@ class Exchange:
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True
         self.call.status = status
+        headers += self.call.headers
         headers.append(self._request_id)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 

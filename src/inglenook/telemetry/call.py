@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from inglenook.policy.client import NOBODY, Client
 from inglenook.wire.openai import Usage
 
 Outcome = Literal["complete", "error", "cancelled"]
@@ -30,3 +31,9 @@ class Call:
     code: str = ""
     usage: Usage | None = None
     outcome: Outcome = "complete"
+    client: Client = NOBODY
+    upstream: str = ""
+    """The upstream that answered, or was asked last; empty for a model of our own."""
+    cache: Literal["", "hit", "miss", "joined"] = ""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """What any layer adds to the head of the answer, whatever its status will be."""
