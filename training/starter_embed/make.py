@@ -15,7 +15,7 @@ from lesson import Lesson, teach
 from student import Plan, Student, begin
 from teacher import Teacher, directory
 
-GROUPS = 120_000
+GROUPS = 60_000
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ DIMENSION = 256
 class Plan:
     """The figures that decide what the student becomes."""
 
-    epochs: int = 8
+    epochs: int = 4
     batch: int = 256
     """Groups in a batch."""
     rate: float = 1e-3
