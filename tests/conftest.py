@@ -22,6 +22,15 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys of the person who runs the tests are no keys of the servers in them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("INGLENOOK_HOME", raising=False)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[StartServer]:
     """Start servers with the given TOML; all of them have ended when the test has."""

@@ -11,7 +11,9 @@ InglenookError                    500  internal_error
 ├── Unauthenticated               401  invalid_api_key: no key, or not one of ours
 ├── Forbidden                     403  permission_denied: the key is good, but not for this
 ├── RateLimited                   429  rate_limit_exceeded: ask again after ``retry_after`` seconds
+├── UpstreamRefused               4xx  upstream_refused: an upstream's own words about the request
 ├── Unavailable                   503  nothing was lost; ask again after ``retry_after`` seconds
+│   ├── AtCapacity                503  at_capacity: ``limits.max_concurrent_requests`` are running
 │   ├── QueueFull                 503  queue_full
 │   ├── ModelLoading              503  model_loading: the load takes longer than a request may wait
 │   ├── EngineStartFailed         503  model_load_failed: carries the engine's last log lines
@@ -19,13 +21,22 @@ InglenookError                    500  internal_error
 └── EngineError                   502  engine_error: the engine or upstream answered, but wrongly
     ├── EngineLost                502  engine_lost: it ended in the middle of an answer
     └── EngineTimeout             504  engine_timeout: it took longer than a request may take
+        └── ConnectTimeout        504  connect_timeout: nobody took the connection, so nothing was sent
 
 Errors are raised, never returned, and never log themselves. ``http.edge`` alone turns them into an answer.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
+
+
+class Said(NamedTuple):
+    """What an engine or upstream answered where an error is its answer."""
+
+    status: int
+    retry_after: float | None = None
+    """Seconds, as its ``Retry-After`` has them."""
 
 
 class InglenookError(Exception):
@@ -34,9 +45,11 @@ class InglenookError(Exception):
     The words reach the client: they never hold a path, a prompt, a key or another exception's text.
     """
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
+    status: int = 500
+    type: str = "server_error"
     code: str = "internal_error"
+    said: Said | None = None
+    """Set by whoever asked, for whoever decides whether to ask again."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -127,6 +140,11 @@ class Unauthenticated(InglenookError):
 
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        """``is_missing``: there was none at all, which an older API may tell in other words."""
+        super().__init__(message)
+        self.is_missing = is_missing
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [(b"www-authenticate", b"Bearer")]
 
@@ -150,6 +168,27 @@ class RateLimited(InglenookError):
         return [(b"retry-after", str(self.retry_after).encode())]
 
 
+class UpstreamRefused(InglenookError):
+    """An upstream refused the request with a 4xx. What it says is for whoever wrote the request.
+
+    The upstream's ``type``, ``param`` and, if it has one, ``code`` reach the client as they are; the log's
+    code is ours, since a stranger's codes are without number.
+    """
+
+    code = "upstream_refused"
+
+    def __init__(self, status: int, said: dict[str, Any], retry_after: int = 0) -> None:
+        """``said`` is the ``error`` object that the client gets, already bounded and free of keys."""
+        super().__init__(str(said.get("message", "")))
+        self.status, self._said, self.retry_after = status, said, retry_after
+
+    def body(self) -> dict[str, Any]:
+        return {"error": {**self._said, "code": self._said.get("code") or self.code}}
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", str(self.retry_after).encode())] if self.retry_after else []
+
+
 class Unavailable(InglenookError):
     """Not now. Nothing was done, so the same request may be sent again after ``retry_after`` s."""
 
@@ -161,6 +200,12 @@ class Unavailable(InglenookError):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [(b"retry-after", str(self.retry_after).encode())]
+
+
+class AtCapacity(Unavailable):
+    """As many requests as ``limits.max_concurrent_requests`` are being answered already."""
+
+    code = "at_capacity"
 
 
 class QueueFull(Unavailable):
@@ -213,3 +258,9 @@ class EngineTimeout(EngineError):
     """The engine is at work, but took longer than a request of this kind may take; it was told to stop."""
 
     status, code = 504, "engine_timeout"
+
+
+class ConnectTimeout(EngineTimeout):
+    """Nobody took the connection in time. Nothing was sent, so it may be tried again."""
+
+    code = "connect_timeout"

@@ -155,7 +155,7 @@ def start(settings: str, directory: Path, flags: Sequence[str]) -> Server:
         )
     assert process.stdout is not None
     first = process.stdout.readline()
-    found = re.search(r"http://\S+:\d+", first)
+    found = re.search(r"https?://\S+:\d+", first)
     if found is None:
         process.wait(START_SECONDS)
         process.stdout.close()

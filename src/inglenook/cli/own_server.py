@@ -47,8 +47,14 @@ def environment(ref: ModelRef | None, environ: Mapping[str, str]) -> dict[str, s
         # `-m` would import what lies in the working directory first, and that is anything.
         "PYTHONSAFEPATH": "1",
     }
-    # It asks for no key that it was not told of, so it needs none.
-    made.pop("INGLENOOK_API_KEY", None)
+    # It is for this command alone, which has neither a key for it nor a reason to trust its certificate.
+    for name in ("INGLENOOK_API_KEY", "INGLENOOK_AUTH", "INGLENOOK_AUTH__KEYS"):
+        made.pop(name, None)
+    made |= {
+        "INGLENOOK_AUTH__DATABASE": "none",
+        "INGLENOOK_SERVER__TLS_CERT": "",
+        "INGLENOOK_SERVER__TLS_KEY": "",
+    }
     if ref is not None:
         made.pop("INGLENOOK_UPSTREAMS", None)
         path = os.path.abspath(os.path.expanduser(ref.path)) if isinstance(ref, FileRef) else str(ref)

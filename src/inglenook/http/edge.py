@@ -10,10 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 from inglenook.errors import InglenookError, MethodNotAllowed, NotFound, ShuttingDown
+from inglenook.http.admission import Admission
 from inglenook.http.asgi import Receive, Scope, Send
-from inglenook.http.exchange import ClientLeft, Exchange
-from inglenook.telemetry.access import AccessLog
+from inglenook.http.cors import Cors, is_preflight
+from inglenook.http.exchange import ClientLeft, Exchange, Present, openai_error
+from inglenook.http.guard import Guard
 from inglenook.telemetry.call import Call
+from inglenook.telemetry.seen import Seen
 
 log = logging.getLogger("inglenook.http")
 
@@ -27,26 +30,41 @@ CLIENT_CLOSED = 499
 
 
 class Edge:
-    """Finds the handler, turns every exception into an answer, writes the access log."""
+    """Finds the handler, turns every exception into an answer, sees that it is told of."""
 
-    def __init__(self, routes: Routes, access: AccessLog) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        seen: Seen,
+        guard: Guard | None = None,
+        admission: Admission | None = None,
+        cors: Cors | None = None,
+    ) -> None:
+        """Without a guard all may ask for everything, without admission as often as they like."""
         self._exact = {path: routes[path] for path in routes if not path.endswith("/*")}
         self._below = [(path[:-1], routes[path]) for path in routes if path.endswith("/*")]
-        self._access = access
+        self._seen, self._traces = seen, seen.traces
+        self._guard, self._admission, self._cors = guard, admission, cors
+        self.present: Present = openai_error
+        """How errors look; a dialect's own, set once when everything is built."""
         # Ids need to differ, not to be secret: the system's own randomness costs a system call each.
         self._chance = random.Random()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(self._request_id(scope), scope["method"], "", time.monotonic())
-        exchange = Exchange(scope, receive, send, call)
+        headers = dict(scope["headers"])
+        call = Call(self._request_id(headers), scope["method"], "", time.monotonic())
+        if self._traces.on or b"traceparent" in headers:
+            call.trace = self._traces.begin(scope["headers"])
+        exchange = Exchange(scope, headers, receive, send, call)
+        exchange.present = self.present
         try:
             await self._serve(exchange, call)
         finally:
-            self._access.write(call, time.monotonic())
+            self._seen.ended(call, time.monotonic())
 
     async def _serve(self, exchange: Exchange, call: Call) -> None:
         try:
-            await self._handler(call, exchange.scope["path"])(exchange)
+            await self._answer(exchange, call)
         except InglenookError as error:
             await exchange.fail(error)
         except ClientLeft:
@@ -61,26 +79,51 @@ class Edge:
                 InglenookError(f"Something went wrong in the server. Its log has it as {call.request_id}.")
             )
 
-    def _handler(self, call: Call, path: str) -> Handler:
-        methods = self._exact.get(path)
-        call.route = path
-        if methods is None:
-            for prefix, below in self._below:
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    methods, call.route = below, prefix + "*"
-                    break
-            else:
-                call.route = "*"
-                raise NotFound("There is nothing at this path. /docs has all there is.")
-        handler = methods.get("GET" if call.method == "HEAD" else call.method)
-        if handler is None:
-            raise MethodNotAllowed(
-                f"This path does not take {call.method}.", allow=", ".join(sorted(methods))
-            )
-        return handler
+    async def _answer(self, exchange: Exchange, call: Call) -> None:
+        """CORS, Host, key, limits, handler: nothing is told of a path to those who may not have it."""
+        headers = exchange.headers
+        methods = self._methods(call, exchange.scope["path"])
+        if self._cors is not None:
+            call.headers += self._cors.headers(headers.get(b"origin"))
+            if is_preflight(call.method, headers):
+                await self._cors.preflight(exchange)
+                return
+        if self._guard is not None:
+            call.client = self._guard.client(exchange.scope, headers)
+        handler = _handler(methods, call.method)
+        if self._admission is None or call.route not in self._admission.counted:
+            await handler(exchange)
+            return
+        permit = self._admission.enter(call, headers)
+        try:
+            await handler(exchange)
+        finally:
+            self._admission.leave(permit, call)
 
-    def _request_id(self, scope: Scope) -> str:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                return str(value, "latin-1")
+    def _methods(self, call: Call, path: str) -> dict[str, Handler]:
+        """The handlers of a path, none if there is no such path; notes the route."""
+        methods = self._exact.get(path)
+        if methods is not None:
+            call.route = path
+            return methods
+        for prefix, below in self._below:
+            if path.startswith(prefix) and len(path) > len(prefix):
+                call.route = prefix + "*"
+                return below
+        call.route = "*"
+        return {}
+
+    def _request_id(self, headers: dict[bytes, bytes]) -> str:
+        value = headers.get(b"x-request-id")
+        if value is not None and _REQUEST_ID.fullmatch(value):
+            return str(value, "latin-1")
         return f"{self._chance.getrandbits(128):032x}"
+
+
+def _handler(methods: dict[str, Handler], method: str) -> Handler:
+    if not methods:
+        raise NotFound("There is nothing at this path. /docs has all there is.")
+    handler = methods.get("GET" if method == "HEAD" else method)
+    if handler is None:
+        raise MethodNotAllowed(f"This path does not take {method}.", allow=", ".join(sorted(methods)))
+    return handler

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from operator import methodcaller
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from inglenook.errors import BodyTooLarge, InglenookError
 from inglenook.gateway import reply
 from inglenook.http.asgi import Headers, Receive, Scope, Send
+from inglenook.http.compress import ABOVE, compressed
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
 
@@ -23,18 +23,41 @@ PUSH = "inglenook.push"
 """The ASGI extension by which a server takes a piece of a begun body at once: ``bool`` says if it did."""
 
 
+class ErrorAnswer(NamedTuple):
+    """An error as one API has it, beside the headers that are the error's own."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
+Present = Callable[[InglenookError, Call], ErrorAnswer]
+
+
+def openai_error(error: InglenookError, call: Call) -> ErrorAnswer:
+    """OpenAI's envelope."""
+    return ErrorAnswer(error.status, msgspec.json.encode(error.body()))
+
+
 class Exchange:
     """Reads the request, sends the answer (it is the ``Reply`` of a ``Call``), notes the status."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    compress_above = ABOVE
+    """Bytes from which on the whole answer is compressed, if its client takes that."""
+
+    def __init__(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send, call: Call
+    ) -> None:
         self.scope, self.call = scope, call
+        self.headers = headers
+        """The request's headers by their names in lower case; the last where there are several of one."""
         self._receive, self._send = receive, send
         self._request_id = (b"x-request-id", call.request_id.encode("latin-1"))
         self.started = False
         self._push: Callable[[bytes], bool] | None = scope.get("extensions", {}).get(PUSH)
         self._kept: list[bytes] = []
         """Events of which ``push`` said that they wait for ``flush``."""
-        self.error_body: Callable[[InglenookError], Any] = methodcaller("body")
+        self.present: Present = openai_error
         """An error as the called API has it. A handler of another API than OpenAI's puts its own here."""
 
     @property
@@ -43,9 +66,9 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises ``BodyTooLarge`` past ``limit`` bytes, before reading on."""
-        for name, value in self.scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise _too_large(limit)
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -80,7 +103,7 @@ class Exchange:
             await self._head(
                 200,
                 [
-                    (b"content-type", b"text/event-stream; charset=utf-8"),
+                    (b"content-type", self.call.stream_type),
                     (b"cache-control", b"no-cache"),
                     # Keeps nginx and its like from gathering events into batches.
                     (b"x-accel-buffering", b"no"),
@@ -101,6 +124,8 @@ class Exchange:
         await self.answer(status, msgspec.json.encode(value), [(b"content-type", b"application/json")])
 
     async def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        if len(body) >= self.compress_above:
+            body, headers = await compressed(self.headers.get(b"accept-encoding", b""), body, headers)
         await self._head(status, [*headers, (b"content-length", str(len(body)).encode())])
         if self.call.method == "HEAD":
             body = b""
@@ -109,15 +134,15 @@ class Exchange:
     async def fail(self, error: InglenookError) -> None:
         """The error's own status and envelope; in a begun stream, a last event without ``[DONE]``."""
         self.call.outcome, self.call.code = "error", error.code
-        body = msgspec.json.encode(self.error_body(error))
+        answer = self.present(error, self.call)
         if self.started:
-            await reply.send(self, sse.event(body))
+            await reply.send(self, sse.event(answer.body))
             await self.end()
             return
-        headers = [(b"content-type", b"application/json"), *error.headers()]
+        headers = [(b"content-type", answer.content_type), *error.headers()]
         if isinstance(error, BodyTooLarge):  # the rest of the body was not read
             headers.append((b"connection", b"close"))
-        await self.answer(error.status, body, headers)
+        await self.answer(answer.status, answer.body, headers)
 
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True
@@ -134,6 +159,7 @@ class ClientLeft(Exception):
 class Departure:
     """Cancels the current task when the client leaves: its turn is free and its engine stops at once.
 
+    Unless others wait for the same answer: then the task goes on for them, and only its own reply is lost.
     A context manager around the serving of a request whose body was read.
     """
 
@@ -142,6 +168,7 @@ class Departure:
         self._loop = asyncio.get_running_loop()
         self._watcher: asyncio.Task[None] | None = None
         self.noticed = False
+        self._stays = False
 
     def __enter__(self) -> Departure:
         task = asyncio.current_task()
@@ -156,6 +183,8 @@ class Departure:
             self._watcher.cancel()
         if self.noticed and kind is asyncio.CancelledError and self._task.uncancel() == 0:
             raise ClientLeft from None
+        if self._stays and kind is not asyncio.CancelledError:
+            raise ClientLeft from None
 
     def _watch(self) -> None:
         # Owned by this block: it is cancelled on every way out of it.
@@ -165,7 +194,10 @@ class Departure:
     def _left(self, watcher: asyncio.Task[None]) -> None:
         if not watcher.cancelled() and watcher.exception() is None:
             self.noticed = True
-            self._task.cancel()
+            departed = self._exchange.call.departed
+            self._stays = departed is not None and departed(self._task.cancel)
+            if not self._stays:
+                self._task.cancel()
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import cast
@@ -130,9 +131,12 @@ def _push(cycle: RequestResponseCycle, events: bytes) -> bool:
 class Server(uvicorn.Server):
     """uvicorn's server: signals end it in good order with exit status 0, and slow clients are cut."""
 
-    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_end: Callable[[], None], is_over: Callable[[], bool] | None = None
+    ) -> None:
+        """``is_over`` is asked once a second whether to end by itself."""
         super().__init__(config)
-        self._on_end = on_end
+        self._on_end, self._is_over = on_end, is_over
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -149,6 +153,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % int(SWEEP_SECONDS * 10) == 0:
             self._sweep()
+            if self._is_over is not None and not self.should_exit and self._is_over():
+                self._told_to_end()
         return await super().on_tick(counter)
 
     def _sweep(self) -> None:
@@ -179,10 +185,18 @@ def listen(server: ServerSettings) -> socket.socket:
     return listener
 
 
-def serve(app: App, server: ServerSettings, listener: socket.socket, on_end: Callable[[], None]) -> None:
-    """Serve ``app`` until SIGTERM or SIGINT; returns when everything has ended.
+def serve(
+    app: App,
+    server: ServerSettings,
+    listener: socket.socket,
+    on_end: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
+    is_over: Callable[[], bool] | None = None,
+) -> None:
+    """Serve ``app`` until SIGTERM or SIGINT, over HTTPS with ``tls``; returns when everything has ended.
 
-    ``on_end`` is called at the signal, before connections are drained.
+    ``on_end`` is called at the signal, before connections are drained. ``is_over``, asked once a second,
+    ends it in the same way.
     """
     config = uvicorn.Config(
         app,
@@ -199,9 +213,10 @@ def serve(app: App, server: ServerSettings, listener: socket.socket, on_end: Cal
         # A float does as well as the int that its signature has.
         timeout_graceful_shutdown=server.drain_seconds,  # type: ignore[arg-type]
         backlog=2048,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
     # What lives as long as the server is looked at by no collection, and new garbage less often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
-    Server(config, on_end).run(sockets=[listener])
+    Server(config, on_end, is_over).run(sockets=[listener])

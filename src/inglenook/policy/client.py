@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -22,8 +23,9 @@ class Client:
     configured: bool = False
     """It has a key, so that its name may be a metric's label: the names are few and chosen."""
 
-    def may_use(self, model: str) -> bool:
-        return not self.models or model in self.models
+    def may_use(self, model: str, aliases: Iterable[str] = ()) -> bool:
+        """Whether it may ask for a model; its key may name it by any of its names."""
+        return not self.models or model in self.models or not self.models.isdisjoint(aliases)
 
 
 NOBODY = Client("")

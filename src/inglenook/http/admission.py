@@ -1,0 +1,179 @@
+"""When: what one client, and all together, may have at once and in a minute. Refused at once, at no cost.
+
+What has to wait its turn waits in the gateway, behind this; here nothing ever waits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from inglenook.config.settings import LimitsSettings
+from inglenook.errors import AtCapacity, RateLimited
+from inglenook.http.asgi import Headers
+from inglenook.policy.client import Client
+from inglenook.policy.limits import Account, Refusal, Window, duration, estimate
+from inglenook.telemetry.call import Call
+
+CAPACITY_RETRY_SECONDS = 10
+MAX_STANDINGS = 100_000
+"""Clients who have used something in the last minute; past that the one who did longest ago is forgotten."""
+_FULL = duration(60.0).encode()
+"""A window that was just used is empty again after its whole length."""
+
+
+class Standing:
+    """One client's account, and what its answers say however much of it is used."""
+
+    __slots__ = ("account", "client", "fixed")
+
+    def __init__(self, client: Client) -> None:
+        self.account = Account()
+        self.renew(client)
+
+    def renew(self, client: Client) -> None:
+        """Its key, or what its key may do, is another than last time."""
+        self.client = client
+        self.fixed: Headers = []
+        if most := client.requests_per_minute:
+            limit = b"%d" % most
+            # Without a word behind: what many other servers and their clients call it.
+            self.fixed += [(b"x-ratelimit-limit-requests", limit), (b"x-ratelimit-limit", limit)]
+        if most := client.tokens_per_minute:
+            self.fixed.append((b"x-ratelimit-limit-tokens", b"%d" % most))
+
+
+@dataclass(slots=True)
+class Permit:
+    """One admitted request: to be given back when its answer has ended, however it did."""
+
+    client: Client
+    account: Account | None
+    reserved: int
+
+
+class Admission:
+    """Counts the requests to inference routes. Its state: a standing for each client that was seen lately."""
+
+    def __init__(self, limits: LimitsSettings, counted: Collection[str]) -> None:
+        """``counted``: the routes whose requests count."""
+        self.counted = frozenset(counted)
+        self._most = limits.max_concurrent_requests
+        self._running = 0
+        self._active_at = time.monotonic()
+        # The one used longest ago first.
+        self._standings: OrderedDict[str, Standing] = OrderedDict()
+
+    def enter(self, call: Call, headers: dict[bytes, bytes]) -> Permit:
+        """Admit a request, with the headers that its answer is to have in ``call.headers``.
+
+        Raises ``AtCapacity`` and ``RateLimited``.
+        """
+        if self._most and self._running >= self._most:
+            raise AtCapacity(
+                "The server is answering as many requests as it may (limits.max_concurrent_requests). "
+                f"Ask again in {CAPACITY_RETRY_SECONDS} seconds.",
+                retry_after=CAPACITY_RETRY_SECONDS,
+            )
+        self._active_at = call.began
+        client = call.client
+        if not (client.requests_per_minute or client.tokens_per_minute or client.concurrency):
+            self._running += 1
+            return Permit(client, None, 0)
+        now = call.began
+        standing = self._standing(client, now)
+        account = standing.account
+        length = headers.get(b"content-length", b"")
+        reserved = estimate(client, int(length) if length.isdigit() else None)
+        refusal = account.refusal(client, reserved, now)
+        if refusal is not None:
+            _say(call.headers, standing, _reset(account.requests, now), _reset(account.tokens, now))
+            raise _rate_limited(refusal)
+        account.begin(client, reserved, now)
+        _say(call.headers, standing, _FULL, _FULL)
+        self._running += 1
+        return Permit(client, account, reserved)
+
+    def idle_seconds(self) -> float:
+        """For how long no request that counts has run; 0 while one does."""
+        return 0.0 if self._running else time.monotonic() - self._active_at
+
+    def leave(self, permit: Permit, call: Call) -> None:
+        """The answer has ended, and ``call`` says what it used."""
+        self._running -= 1
+        self._active_at = time.monotonic()
+        if permit.account is not None:
+            used = _tokens(call, permit.reserved)
+            permit.account.end(permit.client, permit.reserved, used, time.monotonic())
+
+    def _standing(self, client: Client, now: float) -> Standing:
+        standing = self._standings.get(client.name)
+        if standing is None:
+            # For each that comes, two that have nothing left are let go: so there are never many more than
+            # were there in the last minute, and nobody ever has to walk through all.
+            for _ in range(2):
+                self._let_go(now)
+            standing = self._standings[client.name] = Standing(client)
+            return standing
+        if standing.client is not client:
+            standing.renew(client)
+        self._standings.move_to_end(client.name)
+        return standing
+
+    def _let_go(self, now: float) -> None:
+        if not self._standings:
+            return
+        name, oldest = next(iter(self._standings.items()))
+        account = oldest.account
+        if account.is_idle(now) or (len(self._standings) >= MAX_STANDINGS and not account.running):
+            del self._standings[name]
+        elif account.running:
+            self._standings.move_to_end(name)
+
+
+def _tokens(call: Call, reserved: int) -> int:
+    """What a request that has ended costs."""
+    if call.cache in ("hit", "joined"):
+        return 0  # no engine worked for it
+    if call.usage is not None:
+        return call.usage.prompt_tokens + call.usage.completion_tokens
+    # An answer that broke off, or whose client left, never told its usage; one that never began cost nothing.
+    return reserved if call.answered else 0
+
+
+def _rate_limited(refusal: Refusal) -> RateLimited:
+    seconds = max(1, math.ceil(refusal.seconds))
+    again = f"Ask again in {seconds} second{'s' * (seconds > 1)}."
+    if refusal.limit == "concurrency":
+        return RateLimited(
+            f"You have {refusal.most} requests running, as many as you may (concurrency). {again}",
+            retry_after=seconds,
+        )
+    what = refusal.limit
+    return RateLimited(
+        f"You have used your {refusal.most} {what} of this minute ({what}_per_minute). {again}",
+        retry_after=seconds,
+    )
+
+
+def _say(headers: Headers, standing: Standing, requests_reset: bytes, tokens_reset: bytes) -> None:
+    """Add what is left, as the windows were when they were last looked at."""
+    client, account = standing.client, standing.account
+    headers += standing.fixed
+    if most := client.requests_per_minute:
+        left = b"%d" % max(0, most - account.requests.total)
+        headers.append((b"x-ratelimit-remaining-requests", left))
+        headers.append((b"x-ratelimit-remaining", left))
+        headers.append((b"x-ratelimit-reset-requests", requests_reset))
+    if most := client.tokens_per_minute:
+        left = b"%d" % max(0, most - account.tokens.total - account.reserved)
+        headers.append((b"x-ratelimit-remaining-tokens", left))
+        headers.append((b"x-ratelimit-reset-tokens", _FULL if account.reserved else tokens_reset))
+
+
+def _reset(window: Window, now: float) -> bytes:
+    """When nothing of what was used counts any more; looks at the window now."""
+    return duration(window.until_empty(now) if window.used(now) else 0.0).encode()
