@@ -65,7 +65,7 @@ async def _compose_whole(call: Call, choices: Sequence[Choice], calls: list[Call
 async def _compose_stream(
     call: Call, choices: Sequence[Choice], calls: list[Call], reply: Reply, include_usage: bool
 ) -> None:
-    merged = _Merged(reply)
+    merged = _Merged(call, reply)
     await _together(
         [choice.serve(its, _Woven(merged, choice)) for choice, its in zip(choices, calls, strict=True)]
     )
@@ -112,6 +112,7 @@ def _note(call: Call, calls: Sequence[Call]) -> None:
     call.attempts = max(its.attempts for its in calls)
     call.first_at = min(its.first_at for its in calls)
     call.turn_at = min(its.turn_at for its in calls)
+    call.place, call.waited = max((its.place, its.waited) for its in calls)
     call.answered = True
 
 
@@ -135,9 +136,14 @@ class _Gathered:
 class _Merged:
     """What the choices of one stream share: the client, and the answer's id, time and model."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, call: Call, reply: Reply) -> None:
         self.reply = reply
         self.head: Json = {}
+        self._call = call
+
+    def push(self, events: bytes) -> bool:
+        self._call.answered = True  # by one choice, and so for all: nothing may be repeated any more
+        return self.reply.push(events)
 
 
 class _Woven:
@@ -149,7 +155,7 @@ class _Woven:
     def push(self, events: bytes) -> bool:
         out = [self._woven(payload) for payload in sse.payloads(events) if payload != b"[DONE]"]
         if out:
-            return self._merged.reply.push(b"".join(out))
+            return self._merged.push(b"".join(out))
         return not events.startswith(b":") or self._merged.reply.push(events)
 
     async def flush(self) -> None:

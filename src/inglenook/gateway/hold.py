@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 from inglenook.errors import Unavailable
@@ -24,9 +25,9 @@ async def hold(
     *,
     ping_seconds: float,
     until: float,
-    late: Unavailable,
+    late: Callable[[], Unavailable],
 ) -> T:
-    """Wait for ``future``; raise ``late`` at ``until`` (``time.monotonic``).
+    """Wait for ``future``; raise what ``late`` makes at ``until`` (``time.monotonic``).
 
     A streaming client gets a comment every ``ping_seconds``. Cancellation, and being late, cancel the future.
     """
@@ -35,10 +36,10 @@ async def hold(
         while not future.done():
             left = until - time.monotonic()
             if left <= 0:
-                raise late
-            pause = pause if call.stream else left
-            await asyncio.wait((future,), timeout=min(pause, left))
-            if not future.done() and call.stream:
+                raise late()
+            is_last = not call.stream or left <= pause
+            await asyncio.wait((future,), timeout=left if is_last else pause)
+            if not future.done() and not is_last:
                 await send(reply, sse.comment("waiting"))
                 pause = ping_seconds
         return future.result()
