@@ -1,11 +1,17 @@
-"""The access log: one line per request, written off the hot path. Never a prompt, a key or a path."""
+"""The access log: one line per request, written off the hot path. Never a prompt, a key or a path.
+
+Whatever a client sends, a request stays one line: what comes from it is in quotes where it could end one.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections import deque
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
 import msgspec
 
@@ -13,16 +19,54 @@ from inglenook.telemetry.call import Call
 
 FLUSH_SECONDS = 0.2
 MAX_HELD = 100_000
-"""Lines held while the log's reader is slow; more are dropped and counted."""
+"""Lines held while the log's reader is slow; more are dropped, counted and told of."""
+CLOSE_SECONDS = 2.0
+
+DIM, RED, GREEN, YELLOW, PLAIN = "\033[2m", "\033[31m", "\033[32m", "\033[33m", "\033[0m"
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """The record of one request; times in milliseconds. What does not apply is left out."""
+
+    event: str
+    time: str
+    """To the second: UTC in JSON, this machine's own in what people read."""
+    request_id: str
+    method: str
+    route: str
+    status: int
+    outcome: str
+    latency_ms: float
+    client: str = ""
+    model: str = ""
+    upstream: str = ""
+    stream: bool | None = None
+    attempts: int | None = None
+    cache: str = ""
+    queue_place: int = 0
+    queue_ms: float | None = None
+    first_byte_ms: float | None = None
+    tokens_in: int | None = None
+    tokens_cached: int | None = None
+    tokens_out: int | None = None
+    code: str = ""
+    trace_id: str = ""
 
 
 class AccessLog:
     """Owns a thread that writes, so that a full pipe never holds up a request."""
 
-    def __init__(self, log_format: str, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, log_format: str, *, enabled: bool = True, stream: TextIO | None = None, colours: bool = False
+    ) -> None:
         self._enabled, self._json = enabled, log_format == "json"
+        self._encode = _encoder(log_format, colours)
         self._stream = stream or sys.stderr
-        self._lines: deque[bytes | str] = deque(maxlen=MAX_HELD)
+        self._lines: deque[bytes] = deque()
+        self.dropped = 0
+        """Lines lost so far."""
+        self._told = 0
+        self._stamp, self._stamp_until = "", 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -35,13 +79,18 @@ class AccessLog:
         """Write what is held, and stop."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=2.0)
+            self._thread.join(timeout=CLOSE_SECONDS)
 
     def write(self, call: Call, ended: float) -> None:
         """Note one finished request; ``ended`` is on the clock of ``call.began``."""
-        if self._enabled:
-            record = fields(call, ended)
-            self._lines.append(msgspec.json.encode(record) if self._json else _text(record))
+        if not self._enabled:
+            return
+        if len(self._lines) >= MAX_HELD:
+            self.dropped += 1
+            return
+        if ended >= self._stamp_until:
+            self._stamp, self._stamp_until = _stamp(ended, utc=self._json)
+        self._lines.append(self._encode(line(call, ended, self._stamp)))
 
     def _drain(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
@@ -49,51 +98,134 @@ class AccessLog:
         self._flush()
 
     def _flush(self) -> None:
-        held: list[str] = []
+        held: list[bytes] = []
         while self._lines:
-            line = self._lines.popleft()
-            held.append(line.decode() if isinstance(line, bytes) else line)
+            held.append(self._lines.popleft())
+        if self.dropped > self._told:
+            held.append(self._loss(self.dropped - self._told))
+            self._told = self.dropped
         if held:
             try:
-                self._stream.write("\n".join(held) + "\n")
+                self._stream.write((b"\n".join(held) + b"\n").decode())
                 self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more: the log costs the log, no request
                 self._enabled = False
 
+    def _loss(self, lines: int) -> bytes:
+        stamp, _ = _stamp(0.0, utc=self._json)
+        if self._json:
+            return msgspec.json.encode({"event": "dropped", "time": stamp, "lines": lines})
+        words = f"{stamp} WARNING {lines} lines of the access log were lost: its reader is too slow"
+        return words.encode()
 
-def fields(call: Call, ended: float) -> dict[str, Any]:
-    """The record of one request; times in milliseconds, left out where they do not apply."""
-    record: dict[str, Any] = {
-        "event": "request",
-        "request_id": call.request_id,
-        "method": call.method,
-        "route": call.route,
-        "status": call.status,
-        "outcome": call.outcome,
-        "latency_ms": round((ended - call.began) * 1000, 2),
-    }
+
+def line(call: Call, ended: float, stamp: str) -> Line:
+    """The record of one request that ended at ``ended``, which is the time ``stamp``."""
+    began = call.began
+    made = Line(
+        "request",
+        stamp,
+        call.request_id,
+        call.method,
+        call.route,
+        call.status,
+        call.outcome,
+        round((ended - began) * 1000, 2),
+        call.client.name,
+    )
     if call.model:
-        record["model"] = call.model
-        record["stream"] = call.stream
-        record["attempts"] = call.attempts
-    if call.turn_at:
-        record["queue_ms"] = round((call.turn_at - call.began) * 1000, 2)
-    if call.first_at:
-        record["first_byte_ms"] = round((call.first_at - call.began) * 1000, 2)
-    if call.usage is not None:
-        record["tokens_in"] = call.usage.prompt_tokens
-        record["tokens_cached"] = call.usage.cached_tokens
-        record["tokens_out"] = call.usage.completion_tokens
+        made.model, made.upstream, made.cache = call.model, call.upstream, call.cache
+        made.stream, made.attempts = call.stream, call.attempts
+        if call.turn_at:
+            made.queue_place, made.queue_ms = call.place, round(call.waited * 1000, 2)
+        if call.first_at:
+            made.first_byte_ms = round((call.first_at - began) * 1000, 2)
+        usage = call.usage
+        if usage is not None:
+            made.tokens_in, made.tokens_out = usage.prompt_tokens, usage.completion_tokens
+            made.tokens_cached = usage.cached_tokens
     if call.code:
-        record["code"] = call.code
-    return record
+        made.code = call.code
+    if call.trace is not None:
+        made.trace_id = call.trace.trace_id
+    return made
 
 
-def _text(record: dict[str, Any]) -> str:
-    head = f"{record['method']} {record['route']} {record['status']} {record['latency_ms']:.1f} ms"
-    rest = {
-        name: value
-        for name, value in record.items()
-        if name not in ("event", "method", "route", "status", "latency_ms")
-    }
-    return " ".join([head, *(f"{name}={value}" for name, value in rest.items())])
+def wants_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether a pretty log has colours: on a terminal, or with ``FORCE_COLOR``; never with ``NO_COLOR``."""
+    if environ.get("NO_COLOR"):
+        return False
+    return bool(environ.get("FORCE_COLOR")) or (stream.isatty() and environ.get("TERM") != "dumb")
+
+
+def one_line(text: str) -> str:
+    """``text``, in quotes and escaped if it has what could end a line, a word, or drive a terminal."""
+    if text.isprintable() and " " not in text and '"' not in text:
+        return text
+    return msgspec.json.encode(escaped(text)).decode()
+
+
+def escaped(text: str) -> str:
+    """``text`` with every character that is not printable as its escape; line feeds and tabs too."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _encoder(log_format: str, colours: bool) -> Callable[[Line], bytes]:
+    if log_format == "json":
+        return msgspec.json.Encoder().encode
+    if log_format == "dashed":
+        return _dashed
+    if log_format == "pretty":
+        return lambda line: _pretty(line, colours)
+    return _text
+
+
+def _text(line: Line) -> bytes:
+    head = f"{line.time} INFO {line.method} {line.route} {line.status} {line.latency_ms:.1f} ms"
+    return _with_rest(head, line, ("event", "time", "method", "route", "status", "latency_ms"))
+
+
+def _dashed(line: Line) -> bytes:
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    head = f"{stamp},{int(now % 1 * 1000):03d} - inglenook.access - INFO - {line.method} {line.route}"
+    head += f" {line.status} {line.latency_ms:.1f} ms"
+    return _with_rest(head, line, ("event", "time", "method", "route", "status", "latency_ms"))
+
+
+def _pretty(line: Line, colours: bool) -> bytes:
+    bad = line.status >= 500 or line.outcome == "error"
+    colour = RED if bad else YELLOW if line.status >= 400 or line.outcome == "cancelled" else GREEN
+    dim, plain = (DIM, PLAIN) if colours else ("", "")
+    status = f"{colour}{line.status}{PLAIN}" if colours else str(line.status)
+    head = f"{dim}{line.time}{plain} {status} {line.latency_ms:9.1f} ms {line.method:4} {line.route}"
+    left_out: tuple[str, ...] = ("event", "time", "method", "route", "status", "latency_ms", "request_id")
+    if line.outcome == "complete":
+        left_out += ("outcome",)
+    return _with_rest(f"{head}{dim}", line, left_out) + plain.encode()
+
+
+def _with_rest(head: str, line: Line, left_out: tuple[str, ...]) -> bytes:
+    said = msgspec.to_builtins(line)
+    rest = (
+        f"{name}={one_line(value) if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+        for name, value in said.items()
+        if name not in left_out
+    )
+    return " ".join((head, *rest)).encode()
+
+
+def _stamp(now: float, *, utc: bool) -> tuple[str, float]:
+    """The time now, and until when (on the clock of ``now``) it stays this one."""
+    wall = time.time()
+    text = (
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))
+        if utc
+        else time.strftime("%H:%M:%S", time.localtime(wall))
+    )
+    return text, now + 1.0 - wall % 1.0
+
+
+def colours_here() -> bool:
+    """Whether a pretty log on this process's standard error is coloured."""
+    return wants_colours(sys.stderr, os.environ)

@@ -9,6 +9,7 @@ import time
 import msgspec
 
 from inglenook.config.settings import TelemetrySettings
+from inglenook.telemetry.access import DIM, PLAIN, RED, YELLOW, colours_here, escaped
 
 
 class JsonLines(logging.Formatter):
@@ -27,13 +28,42 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class Lines(logging.Formatter):
+    """For people: what belongs to a line is indented below it and cannot look like another."""
+
+    def __init__(self, *, colours: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = "\n  ".join(escaped(line) for line in super().format(record).split("\n"))
+        if not self._colours:
+            return text
+        colour = (
+            RED if record.levelno >= logging.ERROR else YELLOW if record.levelno >= logging.WARNING else DIM
+        )
+        return f"{colour}{text}{PLAIN}"
+
+
+class Dashed(logging.Formatter):
+    """``timestamp - module - level - message``, as Python's own programs often have it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  ".join(escaped(line) for line in super().format(record).split("\n"))
+
+
 def configure(telemetry: TelemetrySettings) -> None:
     """Send our loggers (and the HTTP server's) to stderr at the level that the settings say."""
     handler = logging.StreamHandler(sys.stderr)
     if telemetry.log_format == "json":
         handler.setFormatter(JsonLines())
+    elif telemetry.log_format == "dashed":
+        handler.setFormatter(Dashed())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(Lines(colours=telemetry.log_format == "pretty" and colours_here()))
     level = "CRITICAL" if telemetry.log_level == "off" else telemetry.log_level.upper()
     ours = logging.getLogger("inglenook")
     ours.handlers[:] = [handler]
@@ -43,3 +73,7 @@ def configure(telemetry: TelemetrySettings) -> None:
     server.handlers[:] = [handler]
     server.setLevel("CRITICAL" if level == "CRITICAL" else "ERROR")
     server.propagate = False
+    # Its exporters tell of every failed try, with the collector's words; ours says it in one line a minute.
+    foreign = logging.getLogger("opentelemetry")
+    foreign.handlers[:] = [logging.NullHandler()]
+    foreign.propagate = False
