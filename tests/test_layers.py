@@ -9,7 +9,7 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src" / "inglenook"
 # A module may import its own layer and those before it.
 ORDER = """
-    errors wire config models policy engines workers store telemetry runtime gateway http bench cli
+    errors wire client config models policy engines workers store telemetry runtime gateway http bench cli
     __main__
 """.split()
 PURE = {"errors", "wire", "policy", "engines"}
@@ -58,6 +58,21 @@ def test_imports_point_up_and_decisions_are_pure() -> None:
 def test_every_layer_is_named() -> None:
     """A new package has to take its place in the order."""
     assert {layer(path) for path in sources()} - {"__init__"} <= set(ORDER)
+
+
+def test_the_client_stands_alone() -> None:
+    """It is for other programs: it knows what crosses the network, and no part of the server knows it."""
+    knows: set[str] = set()
+    known_by: set[str] = set()
+    for path in sources():
+        for _, name in imports(ast.parse(path.read_text())):
+            there = [*name.split("."), ""][1] if name.startswith("inglenook.") else ""
+            if there and layer(path) == "client":
+                knows.add(there)
+            if there == "client":
+                known_by.add(layer(path))
+    assert knows - {"client", "wire", "__version__"} == set()
+    assert known_by == {"client"}
 
 
 def test_our_own_modules_are_imported_at_the_top() -> None:

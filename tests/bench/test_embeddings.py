@@ -304,21 +304,59 @@ def stand_in_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_side_by_side_in_rounds(server: StandIn, stand_in_library: Path) -> None:
-    """Every round has all three arms, each round begins with another, and the medians are theirs."""
+    """Every round has all its arms, each round begins with another, and the medians are theirs."""
     plan = Plan(server.url, requests=6, warmup=1, batch_size=4, texts=embeddings.MIXED)
-    report: Any = beside.perform(plan, stand_in_library, 3, lambda label, done, total: None)
+    report: Any = beside.perform(plan, stand_in_library, 5, lambda label, done, total: None)
     found = report["comparison"]
     assert found["library"]["sentence_transformers"] == "0.0-stand-in"
     assert found["lowest_cosine"] == pytest.approx(1.0)
-    assert [each["order"][0] for each in found["rounds"]] == ["ours", "ideal", "unbatched"]
+    assert [each["order"][0] for each in found["rounds"]] == ["ours", "ideal", "unbatched", "threads", "ours"]
+    assert "against" not in found
     for each in found["rounds"]:
         speeds = each["texts_per_second"]
         assert each["ours_to_ideal"] == pytest.approx(speeds["ours"] / speeds["ideal"])
-        assert speeds["ideal"] > speeds["unbatched"]
+        assert list(speeds) == ["ours", "ideal", "unbatched", "threads"]
+        assert min(speeds["threads"], speeds["ideal"]) > speeds["unbatched"]
     ratios = sorted(each["ours_to_unbatched"] for each in found["rounds"])
-    assert found["median"]["ours_to_unbatched"] == pytest.approx(ratios[1])
+    assert found["median"]["ours_to_unbatched"] == pytest.approx(ratios[2])
     speeds = sorted(each["texts_per_second"]["ours"] for each in found["rounds"])
-    assert report["results"]["texts_per_second"] == pytest.approx(speeds[1])
+    assert report["results"]["texts_per_second"] == pytest.approx(speeds[2])
+
+
+def test_one_more_model_or_server_takes_its_turn(
+    server: StandIn, stand_in_library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is asked the same texts, and told apart."""
+    flags = ["--base-url", server.url, "--requests", "4", "--warmup", "0", "--rounds", "1"]
+    compared = ["--compare", str(stand_in_library)]
+    assert bench(*flags, *compared, "--against-model", "other") == 0
+    found = json.loads(capsys.readouterr().out)["comparison"]
+    assert found["against"] == {"base_url": server.url, "model": "other"}
+    assert found["median"]["ours_to_against"] == pytest.approx(
+        found["median"]["texts_per_second"]["ours"] / found["median"]["texts_per_second"]["against"]
+    )
+    asked = sorted(body["input"] for body in server.asked if body["model"] == "other")
+    assert len(asked) == 4
+    ours = {
+        body["input"] for body in server.asked if body["model"] != "other" and isinstance(body["input"], str)
+    }
+    assert set(asked) == ours
+    assert bench(*flags, *compared, "--against", "ftp://there") == 1
+    assert "must be an http:// or https:// address" in capsys.readouterr().err
+
+
+def test_the_library_waits_as_our_worker_does(
+    stand_in_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads leave the processor while it is not its turn, unless told otherwise."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    source = STAND_IN_LIBRARY.replace('"0.0-stand-in"', '__import__("os").environ["OMP_WAIT_POLICY"]')
+    (stand_in_library / "sentence_transformers.py").write_text(source)
+    with beside.library() as library:
+        assert library.tell('{"directory": "", "texts": ["a"]}', 30)["sentence_transformers"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    with beside.library() as library:
+        assert library.tell('{"directory": "", "texts": ["a"]}', 30)["sentence_transformers"] == "ACTIVE"
 
 
 def test_another_model_is_not_compared(server: StandIn, stand_in_library: Path) -> None:

@@ -93,4 +93,4 @@ def test_every_setting_says_what_it_does() -> None:
     for line in reference().splitlines():
         if line.startswith("| `"):
             assert line.rstrip(" |").count("|") == 3, line
-    assert len(SECTIONS) == 8
+    assert len(SECTIONS) == 10

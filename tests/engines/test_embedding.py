@@ -48,6 +48,7 @@ def test_every_kind_is_one_program(kind: str) -> None:
         ({"normalize": True}, "--normalize"),
         ({"normalize": False}, "--no-normalize"),
         ({"trust_remote_code": True}, "--trust-remote-code"),
+        ({"precision": "bfloat16"}, "--precision bfloat16"),
         ({"batch_tokens": 4096}, "--batch-tokens 4096"),
         ({"threads": 2}, "--threads 2"),
         ({"context": 256}, "--context 256"),
@@ -154,6 +155,8 @@ def test_failures_are_told_in_our_words(
             "`trust_remote_code = true`",
         ),
         ("_pickle.UnpicklingError: Weights only load failed", 1, "hold more than numbers"),
+        ("E embedding: the model cannot be loaded: precision: this CPU cannot", 1, "exit code 1"),
+        ("precision: this CPU cannot compute in bfloat16", 1, "Leave the setting out"),
         ("MemoryError", 1, "not enough memory"),
         (
             "FileNotFoundError: [Errno 2] No such file or directory: <path>",

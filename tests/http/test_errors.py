@@ -116,7 +116,7 @@ def test_a_body_too_large_is_a_413_without_reading_it(serve: StartServer) -> Non
     answer = server.ask("POST", "/v1/chat/completions", b"x" * 200_000)
     assert (answer.status, answer.error["code"]) == (413, "body_too_large")
     with server.raw() as client:
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
         client.sendall(head + (b"8000\r\n" + b"x" * 0x8000 + b"\r\n") * 4)
         assert client.recv(65536).startswith(b"HTTP/1.1 413")
 
@@ -126,7 +126,7 @@ def test_half_a_header_is_cut_off_after_ten_seconds(serve: StartServer) -> None:
     server = serve("")
     began = time.monotonic()
     with server.raw() as client:
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow")
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-slow")
         assert server.get("/health").status == 200
         client.settimeout(15)
         with contextlib.suppress(ConnectionResetError):
@@ -188,7 +188,7 @@ def test_a_prompt_appears_in_no_log_and_no_error(serve: StartServer) -> None:
 def test_pipelined_and_kept_connections_are_served_in_order(starter: Server) -> None:
     """HTTP/1.1 as clients use it."""
     with starter.raw() as client:
-        client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n" * 2)
         client.settimeout(5)
         got = b""
         while got.count(b'"status":"ok"') < 2:

@@ -73,12 +73,39 @@ def _authorization() -> dict[str, str]:
 
 
 def _minimal_settings(place: Place) -> str:
-    return _upstream_settings(place) + '[telemetry]\nlog_level = "off"\n'
+    return _upstream_settings(place) + '[telemetry]\nlog_level = "off"\n[auth]\ndatabase = "none"\n'
 
 
 def _full_settings(place: Place) -> str:
     # A feature that a server may have switched on belongs here as soon as it exists.
-    return _upstream_settings(place) + '[telemetry]\nlog_level = "info"\nlog_format = "json"\n'
+    logging = '[telemetry]\nlog_level = "info"\nlog_format = "json"\n'
+    return _upstream_settings(place) + logging + _access_settings(place) + _CACHE_SETTINGS
+
+
+# Every request is looked up, and its answer kept, though the generators' are not ones that a cache keeps by
+# itself. None is ever answered from the cache, or this arm alone would be spared the upstream: an
+# answer is too old at once, and no generator has the same request under way twice.
+_CACHE_SETTINGS = """\
+[cache]
+enabled = true
+sampled = true
+ttl_seconds = 0.000001
+max_entries = 100
+"""
+
+
+def _access_settings(place: Place) -> str:
+    # The generators' key, a database that is watched, and limits that nobody reaches but everybody pays for.
+    return f"""\
+[auth]
+database = "{place.directory / "keys.sqlite"}"
+keys = [{{key = "{KEY}", client = "bench"}}]
+[limits]
+requests_per_minute = 100_000_000
+tokens_per_minute = 1_000_000_000_000
+concurrency = 100_000
+max_concurrent_requests = 100_000
+"""
 
 
 def _upstream_settings(place: Place) -> str:

@@ -1,9 +1,11 @@
 """The embeddings benchmark side by side: a server, and the library that would be used without one.
 
-Every round runs three arms on the same texts: ``ours`` (the server), ``ideal`` (the library, all texts
-at once, sorted, in its best batch size) and ``unbatched`` (the library, one text after the other). Each
+Every round runs its arms on the same texts: ``ours`` (the server), ``ideal`` (the library, all texts at once,
+sorted, in its best batch size), ``unbatched`` (the library, one text after the other) and ``threads`` (the
+library, a thread for each client, each text on its own: the most that a server without batches could reach,
+its HTTP not counted). ``against`` is one more server, or one more model of ours, where one is named. Each
 round begins with another arm. What is compared are ratios within a round: a machine that slows down,
-slows all three.
+slows all of them.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from inglenook.bench import embeddings, machine
 from inglenook.bench.embeddings import Plan
-from inglenook.bench.posts import Measured
+from inglenook.bench.posts import Measured, Progress
 from inglenook.bench.processes import BenchError
 from inglenook.bench.statistics import median
 
-ARMS = ("ours", "ideal", "unbatched")
+LIBRARY = ("ideal", "unbatched", "threads")
 ROUNDS = 5
 CHECKED = 16
 LOAD_SECONDS = 600.0
@@ -37,6 +40,8 @@ ARM_SECONDS = 3600.0
 LAST_WORDS_SECONDS = 5.0
 
 Watch = Callable[[str, int, int], None]
+Arm = Callable[[Progress], Measured | float]
+"""Does all texts once; gives what was measured, or the seconds that it took."""
 
 
 class Library:
@@ -78,10 +83,13 @@ def library() -> Iterator[Library]:
     leash = [sys.executable, "-m", "inglenook.workers.leash", "--"]
     command = [*leash, sys.executable, "-m", "inglenook.bench.library"]
     pipe = subprocess.PIPE
+    # What our worker sets for itself. Threads that spin while they wait would take the processor from the arm
+    # that is measured, long after the library's own turn: measured, half of our speed.
+    environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with tempfile.TemporaryFile() as log:
         # Exactly as a server starts its engines, so that the kernel shares the CPUs alike between both.
         process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True
+            command, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True, env=environ
         )
         try:
             yield Library(process, log)
@@ -99,12 +107,16 @@ def _close(process: subprocess.Popen[str]) -> None:
                 end.close()
 
 
-def perform(plan: Plan, directory: Path, rounds: int, watch: Watch) -> dict[str, object]:
+def perform(
+    plan: Plan, directory: Path, rounds: int, watch: Watch, against: Plan | None = None
+) -> dict[str, object]:
     """Do a whole run beside the library with the model in ``directory``; its report has a ``comparison``.
 
     ``results`` are those of the round whose speed is the median. Raises `BenchError`.
     """
     embeddings.check(plan)
+    if against:
+        embeddings.check(against)
     if not directory.is_dir():
         raise BenchError(f"--compare needs a model's directory; there is none at {directory}")
     given = embeddings.texts(plan, plan.requests * plan.batch_size)
@@ -113,7 +125,8 @@ def perform(plan: Plan, directory: Path, rounds: int, watch: Watch) -> dict[str,
         job = json.dumps({"directory": str(directory.resolve()), "texts": given})
         about = beside.tell(job, LOAD_SECONDS)
         agreement = _agreement(plan, beside, given[:CHECKED])
-        each = [_round(plan, given, beside, number, watch) for number in range(rounds)]
+        arms = _arms(plan, given, beside, against)
+        each = [_round(plan, arms, number, watch) for number in range(rounds)]
     return {
         "config": embeddings.config(plan),
         "results": embeddings.results(plan, _middle(plan, [measured for measured, _ in each])),
@@ -122,40 +135,59 @@ def perform(plan: Plan, directory: Path, rounds: int, watch: Watch) -> dict[str,
             "library": about,
             "machine": machine.describe() if sys.platform.startswith("linux") else {},
             "lowest_cosine": agreement,
+            **({"against": {"base_url": against.base_url, "model": against.model}} if against else {}),
             "rounds": [told for _, told in each],
             "median": _medians([told for _, told in each]),
         },
     }
 
 
-def _round(
-    plan: Plan, given: Sequence[str], beside: Library, number: int, watch: Watch
-) -> tuple[Measured, dict[str, Any]]:
-    """All three arms once; what ours measured, and what is told of the round."""
-    at = number % len(ARMS)
-    order = ARMS[at:] + ARMS[:at]
+def _arms(plan: Plan, given: Sequence[str], beside: Library, against: Plan | None) -> dict[str, Arm]:
+    """What each arm does in a round, and how it measured itself."""
+
+    def asked(plan: Plan) -> Arm:
+        return lambda watch: embeddings.load(plan, given, watch)
+
+    def told(order: str) -> Arm:
+        return lambda watch: _timed(beside.tell(order, ARM_SECONDS)["seconds"], watch)
+
+    arms = {"ours": asked(plan)}
+    arms |= {name: told(f"{name} {plan.concurrency}" if name == "threads" else name) for name in LIBRARY}
+    return arms | ({"against": asked(against)} if against else {})
+
+
+def _timed(seconds: float, watch: Progress) -> float:
+    watch(1, 1)
+    return seconds
+
+
+def _round(plan: Plan, arms: Mapping[str, Arm], number: int, watch: Watch) -> tuple[Measured, dict[str, Any]]:
+    """All arms once; what ours measured, and what is told of the round."""
+    names = list(arms)
+    at = number % len(names)
+    order = names[at:] + names[:at]
     speeds: dict[str, float] = {}
-    measured = Measured()
-    for arm in order:
-        label = f"round {number + 1}, {arm}"
-        if arm == "ours":
-            watched = _labelled(watch, label)
-            measured = embeddings.load(plan, given, watched)
-            speeds[arm] = embeddings.texts_per_second(plan, measured)
+    faults: Counter[str] = Counter()
+    ours = Measured()
+    for name in order:
+        watched = _labelled(watch, f"round {number + 1}, {name}")
+        watched(0, 1)
+        measured = arms[name](watched)
+        if isinstance(measured, Measured):
+            speeds[name] = embeddings.texts_per_second(plan, measured)
+            faults += measured.faults
+            ours = measured if name == "ours" else ours
         else:
-            watch(label, 0, 1)
-            speeds[arm] = len(given) / beside.tell(arm, ARM_SECONDS)["seconds"]
-            watch(label, 1, 1)
+            speeds[name] = plan.requests * plan.batch_size / measured
     told = {
-        "order": list(order),
-        "texts_per_second": speeds,
-        "failed_requests": measured.faults.total(),
+        "order": order,
+        "texts_per_second": {name: speeds[name] for name in names},
+        "failed_requests": faults.total(),
         # Where others compute too, an engine of several threads loses more than its share.
         "load_average": os.getloadavg()[0],
-        "ours_to_ideal": speeds["ours"] / speeds["ideal"],
-        "ours_to_unbatched": speeds["ours"] / speeds["unbatched"],
+        **{f"ours_to_{name}": speeds["ours"] / speeds[name] for name in names if name != "ours"},
     }
-    return measured, told
+    return ours, told
 
 
 def _labelled(watch: Watch, label: str) -> Callable[[int, int], None]:
@@ -168,8 +200,9 @@ def _middle(plan: Plan, measured: Sequence[Measured]) -> Measured:
 
 
 def _medians(rounds: Sequence[dict[str, Any]]) -> dict[str, object]:
-    speeds = {arm: median([each["texts_per_second"][arm] for each in rounds]) for arm in ARMS}
-    ratios = ("ours_to_ideal", "ours_to_unbatched")
+    arms = list(rounds[0]["texts_per_second"])
+    speeds = {arm: median([each["texts_per_second"][arm] for each in rounds]) for arm in arms}
+    ratios = [f"ours_to_{arm}" for arm in arms if arm != "ours"]
     return {"texts_per_second": speeds, **{name: median([each[name] for each in rounds]) for name in ratios}}
 
 

@@ -99,6 +99,9 @@ def settings(plan: Plan, port: int) -> str:
 host = "127.0.0.1"
 port = {port}
 
+[auth]
+database = "none"
+
 [[models]]
 id = "{MODEL}"
 path = {json.dumps(plan.model)}

@@ -3,7 +3,8 @@
     python -m inglenook.bench.library
 
 reads ``{"directory": ..., "texts": [...]}`` on one line, loads the model, says what it is, and then
-does what each further line asks: ``ideal``, ``unbatched`` or ``vectors N``. One line of JSON each.
+does what each further line asks: ``ideal``, ``unbatched``, ``threads N`` or ``vectors N``. One line of JSON
+each.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 BATCH_SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
@@ -53,10 +55,23 @@ class Library:
                 for text in self._texts:
                     self._model.encode(text, show_progress_bar=False)
                 return {"seconds": time.perf_counter() - begun}
+            case ["threads", count]:
+                return {"seconds": self._in_threads(int(count))}
             case ["vectors", count]:
                 found = self._model.encode(list(self._texts[: int(count)]), show_progress_bar=False)
                 return {"vectors": found.tolist()}
         raise ValueError(f"unknown order: {order}")
+
+    def _in_threads(self, count: int) -> float:
+        # As frameworks run what would block their event loop: a pool of threads, a request in each.
+        def encode(text: str) -> None:
+            self._model.encode(text, show_progress_bar=False)
+
+        with ThreadPoolExecutor(count) as pool:
+            begun = time.perf_counter()
+            for _ in pool.map(encode, self._texts):
+                pass
+            return time.perf_counter() - begun
 
     def _best_batch_size(self) -> int:
         few = self._spread(FEWEST)

@@ -9,10 +9,11 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from inglenook.bench import beside, embeddings, engine, gateway, report
+from inglenook.bench import beside, chat, embeddings, engine, gateway, report
 from inglenook.bench.processes import BenchError
 from inglenook.bench.progress import Line
 from inglenook.cli.subcommands import Commands
@@ -29,6 +30,7 @@ def add_commands(commands: Commands) -> None:
     _add_gateway(kinds)
     _add_engine(kinds)
     _add_embeddings(kinds)
+    _add_chat(kinds)
 
 
 def _add_gateway(kinds: Commands) -> None:
@@ -94,7 +96,39 @@ def _add_embeddings(kinds: Commands) -> None:
     )
     add("--compare", type=Path, metavar="DIRECTORY", help="in turn with the library and the model there")
     add("--rounds", type=_positive(int), default=beside.ROUNDS, help="of --compare (%(default)s)")
+    add("--against-model", metavar="MODEL", help="with --compare: in turn with this model too")
+    add("--against", metavar="URL", help="with --compare: and with this server (default: --base-url)")
     command.set_defaults(run=embeddings_command)
+
+
+def _add_chat(kinds: Commands) -> None:
+    command = kinds.add_parser(
+        "chat",
+        help="requests per second, latency and tokens of any chat server",
+        description="Ask POST /v1/chat/completions in a closed loop and print what it took, a figure a line. "
+        "Ends with the first request that is not answered well.",
+    )
+    plan = chat.Plan()
+    add = command.add_argument
+    add("--url", default=plan.url, help="of the server (%(default)s)")
+    add("--api-key", metavar="KEY", help=f"for it (INGLENOOK_API_KEY, else {plan.api_key})")
+    add("--model", default=plan.model, help="(%(default)s)")
+    add("--prompt", metavar="TEXT", default=plan.prompt, help="what is asked each time (%(default)s)")
+    add("--requests", type=_positive(int), default=plan.requests, help="that are measured (%(default)s)")
+    add("--concurrency", type=_positive(int), default=plan.concurrency, help="requests at once (%(default)s)")
+    add("--max-tokens", type=_positive(int), default=plan.max_tokens, help="of an answer (%(default)s)")
+    add(
+        "--stream", action="store_true", help="ask for streams: time to first token, and for each further one"
+    )
+    add("--warmup", type=int, default=plan.warmup, metavar="N", help="requests before them (%(default)s)")
+    add(
+        "--timeout-seconds",
+        type=_positive(float),
+        default=plan.timeout_seconds,
+        help="per request (%(default)g)",
+    )
+    add("--output", type=Path, metavar="FILE", help="write a report there, as JSON")
+    command.set_defaults(run=chat_command)
 
 
 def _add_rounds(command: argparse.ArgumentParser, rounds: int) -> None:
@@ -166,7 +200,8 @@ def embeddings_command(arguments: argparse.Namespace) -> int:
     line = Line(sys.stderr)
     try:
         if arguments.compare:
-            told = beside.perform(plan, arguments.compare, arguments.rounds, line)
+            other = _against(plan, arguments.against, arguments.against_model)
+            told = beside.perform(plan, arguments.compare, arguments.rounds, line, other)
         else:
             told = embeddings.perform(plan, lambda done, total: line("requests", done, total))
     except BenchError as problem:
@@ -178,9 +213,46 @@ def embeddings_command(arguments: argparse.Namespace) -> int:
     return _deliver(json.dumps(told, indent=2), arguments.output)
 
 
+def _against(plan: embeddings.Plan, url: str | None, model: str | None) -> embeddings.Plan | None:
+    """The same plan for another server, another model, or both; ``None`` where neither was named."""
+    if url is None and model is None:
+        return None
+    return replace(plan, base_url=url or plan.base_url, model=model or plan.model)
+
+
+def chat_command(arguments: argparse.Namespace) -> int:
+    plan = chat.Plan(
+        url=arguments.url,
+        api_key=arguments.api_key or os.environ.get("INGLENOOK_API_KEY") or chat.Plan.api_key,
+        model=arguments.model,
+        prompt=arguments.prompt,
+        requests=arguments.requests,
+        concurrency=arguments.concurrency,
+        max_tokens=arguments.max_tokens,
+        stream=arguments.stream,
+        warmup=max(0, arguments.warmup),
+        timeout_seconds=arguments.timeout_seconds,
+    )
+    line = Line(sys.stderr)
+    try:
+        done = chat.perform(plan, lambda count, total: line("requests", count, total))
+    except BenchError as problem:
+        line.close()
+        print(f"inglenook: {problem}", file=sys.stderr)
+        return 1
+    finally:
+        line.close()
+    print("\n".join(chat.lines(plan, done)))
+    return _write(json.dumps(chat.report(plan, done), indent=2), arguments.output)
+
+
 def _deliver(document: str, output: Path | None) -> int:
     """Print a report, and write it where it was wished."""
     print(document)
+    return _write(document, output)
+
+
+def _write(document: str, output: Path | None) -> int:
     if output is None:
         return 0
     try:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from inglenook import __version__
-from inglenook.cli import bench, chat, embed, models, ps, serve, settings
+from inglenook.cli import bench, chat, embed, keys, loading, models, ps, serve, settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +34,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"inglenook {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serve, chat, embed, models, ps, settings, bench):
+    for group in (serve, chat, embed, models, ps, loading, keys, settings, bench):
         group.add_commands(commands)
     return top

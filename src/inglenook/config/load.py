@@ -17,10 +17,16 @@ from typing import Any
 import msgspec
 from msgspec.structs import fields, replace
 
+from inglenook.config.dialects import dotenv
+from inglenook.config.dialects.base import Dialect, VariableError, Variables
+from inglenook.config.dialects.table import DIALECTS
+from inglenook.config.fallbacks import fallback_chains
 from inglenook.config.settings import (
+    ApiSettings,
     AuthSettings,
     CacheSettings,
     EngineSettings,
+    HubSettings,
     KeySettings,
     LimitsSettings,
     ModelSettings,
@@ -58,6 +64,8 @@ _SHAPES: dict[str, type[msgspec.Struct]] = {
     "auth": AuthSettings,
     "limits": LimitsSettings,
     "cache": CacheSettings,
+    "api": ApiSettings,
+    "hub": HubSettings,
     "telemetry": TelemetrySettings,
 }
 _TABLES: dict[str, type[msgspec.Struct]] = {
@@ -73,18 +81,66 @@ class SettingsError(Exception):
     """The settings are wrong. The message says where, what, and what to write instead."""
 
 
-def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Mapping[str, Any]]) -> Settings:
+def load(
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Mapping[str, Any]],
+    env_file: Path | None = None,
+) -> Settings:
     """The one settings object. ``flags`` are given as ``{"server": {"port": 1}}``.
 
-    Raises ``SettingsError``.
+    ``env_file`` adds variables that the environment does not have. A dialect's own variables stand below
+    everything else. Raises ``SettingsError``.
     """
-    said = _read(file) if file is not None else {}
-    for section, values in (*_from_environment(environ).items(), *flags.items()):
-        if isinstance(values, Mapping):
-            said[section] = {**said.get(section, {}), **values}
-        else:
-            said[section] = values
+    if env_file is not None:
+        environ = {**_dotenv(env_file), **environ}
+    said: Json = {}
+    for level in (_read(file) if file is not None else {}, _from_environment(environ), flags):
+        said = _over(said, level)
+    dialect = _dialect(said)
+    if dialect is not None:
+        said = _over(_translated(dialect, environ), said)
     return _complete(_checked(said), environ)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Json:
+    """``above`` where it says something; tables are merged, lists are taken whole."""
+    said = dict(below)
+    for section, values in above.items():
+        old = said.get(section, {})
+        merges = isinstance(values, Mapping) and isinstance(old, Mapping)
+        said[section] = {**old, **values} if merges else values
+    return said
+
+
+def _dialect(said: Json) -> Dialect | None:
+    server = said.get("server")
+    name = server.get("dialect", "") if isinstance(server, dict) else ""
+    if not name:
+        return None
+    for dialect in DIALECTS:
+        if dialect.name == name:
+            return dialect
+    known = ", ".join(dialect.name for dialect in DIALECTS)
+    raise SettingsError(f"server.dialect: {name!r} is none of {known}")
+
+
+def _translated(dialect: Dialect, environ: Mapping[str, str]) -> Json:
+    if dialect.reads_dotenv and (file := Path(".env")).is_file():
+        environ = {**_dotenv(file), **environ}
+    try:
+        return dialect.settings(Variables(environ))
+    except VariableError as problem:
+        raise SettingsError(str(problem)) from None
+
+
+def _dotenv(file: Path) -> dict[str, str]:
+    try:
+        return dotenv.parse(file.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise SettingsError(f"{file}: cannot be read ({problem.strerror})") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file}: is not UTF-8 text") from None
 
 
 def _read(file: Path) -> Json:
@@ -172,7 +228,7 @@ def _explained(message: str) -> str:
 def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """Fill in what follows from the rest: engines from paths, secrets from where they are kept."""
     models = settings.models
-    if not models and not settings.upstreams:
+    if not models and not settings.upstreams and not settings.server.dialect:
         models = STARTERS
     models = tuple(_with_engine(at, model) for at, model in enumerate(models))
     for at, upstream in enumerate(settings.upstreams):
@@ -192,6 +248,10 @@ def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
         name: secret(f"telemetry.otlp_headers.{name}", value, environ)
         for name, value in settings.telemetry.otlp_headers.items()
     }
+    try:
+        fallback_chains(replace(settings, models=models))
+    except ValueError as wrong:
+        raise SettingsError(str(wrong)) from None
     return replace(
         settings,
         models=models,

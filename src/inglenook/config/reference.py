@@ -8,9 +8,11 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from inglenook.config.settings import (
+    ApiSettings,
     AuthSettings,
     CacheSettings,
     EngineSettings,
+    HubSettings,
     LimitsSettings,
     ModelSettings,
     SamplingDefaults,
@@ -28,6 +30,8 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[auth]", AuthSettings),
     ("[limits]", LimitsSettings),
     ("[cache]", CacheSettings),
+    ("[api]", ApiSettings),
+    ("[hub]", HubSettings),
     ("[telemetry]", TelemetrySettings),
 )
 HEAD = """# Settings

@@ -18,6 +18,19 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    dialect: Annotated[
+        str,
+        Meta(
+            description="be a drop-in for an earlier system, with its environment variables: `aegis`, "
+            "`llmservice`, `awa`, `proxy` or `inference`; empty: none"
+        ),
+    ] = ""
+    port_file: Annotated[str, Meta(description="a file that holds the port while we listen; empty: none")] = (
+        ""
+    )
+    idle_shutdown_seconds: Annotated[
+        float, Meta(ge=0, description="end after so long without an inference request; 0: never")
+    ] = 0.0
     drain_seconds: Annotated[
         float, Meta(ge=0, description="how long running requests may go on after SIGTERM")
     ] = 10.0
@@ -42,6 +55,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[str, ...],
         Meta(description="origins of web pages that may call us, `*` for all; none: no CORS at all"),
     ] = ()
+    cors_credentials: Annotated[
+        bool,
+        Meta(description="with `*` in `cors_origins`: pages may send credentials, each is named its origin"),
+    ] = False
+    wait_for_preload: Annotated[
+        bool,
+        Meta(description="answer nothing until every model with `preload` has loaded, or could not be"),
+    ] = False
     tls_cert: Annotated[str, Meta(description="PEM file with our certificate and its chain; HTTPS then")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with its key (PKCS#8, PKCS#1 or SEC1)")] = ""
 
@@ -77,6 +98,10 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(description="what it is for: `chat`, `embed`, `rerank`; inferred when empty"),
     ] = ()
     aliases: Annotated[tuple[str, ...], Meta(description="other names that clients may use for it")] = ()
+    tier: Annotated[
+        Literal["", "light", "medium", "heavy", "embedding", "reranker"],
+        Meta(description="its place among the models of the `llmservice` dialect"),
+    ] = ""
     context: Annotated[
         int,
         Meta(
@@ -101,10 +126,21 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dimension: Annotated[
         int, Meta(ge=8, le=8192, description="length of the vectors of the `deterministic` engine")
     ] = 768
+    default_dimensions: Annotated[
+        int,
+        Meta(ge=0, description="numbers of an embedding where a request gives no `dimensions`; 0: all"),
+    ] = 0
     batch_tokens: Annotated[
         int,
         Meta(ge=0, description="most tokens, padding counted, in one batch of texts; 0: the engine's choice"),
     ] = 0
+    precision: Annotated[
+        Literal["", "float32", "bfloat16"],
+        Meta(
+            description="what embedding models and rerankers on torch multiply in: `bfloat16` is nearly "
+            "twice as fast on CPUs that can, and a little less exact; empty: as the model's files say"
+        ),
+    ] = ""
     trust_remote_code: Annotated[
         bool, Meta(description="run Python code that comes with the model; only if you trust its author")
     ] = False
@@ -131,7 +167,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     defaults: Annotated[SamplingDefaults, Meta(description="sampling values for requests that give none")] = (
         SamplingDefaults()
     )
-    max_queue: Annotated[int, Meta(ge=0, description="requests that may wait for a slot; more is a 429")] = (
+    max_queue: Annotated[int, Meta(ge=0, description="requests that may wait for a slot; more is a 503")] = (
         512
     )
     queue_seconds: Annotated[
@@ -252,7 +288,10 @@ class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = ()
     database: Annotated[
         str,
-        Meta(description="SQLite file of `inglenook keys`; empty: `keys.sqlite` in our data directory"),
+        Meta(
+            description="SQLite file of `inglenook keys`; empty: `keys.sqlite` in our data directory; "
+            "`none`: there is no file"
+        ),
     ] = ""
 
 
@@ -282,6 +321,37 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     llama_server: Annotated[str, Meta(description="a `llama-server` program for every llama.cpp model")] = ""
 
 
+class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[api]``: the routes below ``/api`` and ``/llm``, which earlier systems had."""
+
+    allowed_models: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="model names that `/api` takes; empty: every model that chats; `*`: these, and what "
+            "`model_directory` and the hub have under the name that a client asks for"
+        ),
+    ] = ()
+    model_directory: Annotated[
+        str, Meta(description="a directory of GGUF files, found there by their names where `/api` takes all")
+    ] = ""
+    default_temperature: Annotated[float, Meta(ge=0, le=2, description="of `/api`, where none is given")] = (
+        0.7
+    )
+    default_top_p: Annotated[float, Meta(ge=0, le=1, description="of `/api`, where none is given")] = 0.9
+    default_max_tokens: Annotated[int, Meta(ge=1, description="of `/api`, where none is given")] = 512
+    max_tokens_limit: Annotated[int, Meta(ge=1, description="more is cut to it, without a word")] = 4096
+    max_concurrent_requests: Annotated[
+        int, Meta(ge=1, description="requests to `/api` at once; more is a 503 without waiting")
+    ] = 10
+
+
+class HubSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[hub]``: where models are pulled from, and to. Stands above the hub's own ``HF_`` variables."""
+
+    endpoint: Annotated[str, Meta(description="address of a hub or its mirror; empty: `HF_ENDPOINT`")] = ""
+    home: Annotated[str, Meta(description="directory of pulled models; empty: `HF_HOME`")] = ""
+
+
 class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[telemetry]``: what is written about the work. Prompts and keys never are."""
 
@@ -290,7 +360,10 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(pattern="^(debug|info|warning|error|off)$", description="debug, info, warning, error or off"),
     ] = "info"
     log_format: Annotated[
-        str, Meta(pattern="^(json|text|pretty)$", description="json, text or pretty (colours)")
+        str, Meta(
+            pattern="^(json|text|pretty|dashed)$",
+            description="json, text, pretty (colours), or dashed (`timestamp - module - level - message`)",
+        )
     ] = "text"
     metrics: Annotated[
         str,
@@ -302,11 +375,22 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     otlp_protocol: Annotated[
         str, Meta(pattern="^(http|grpc)$", description="http (protobuf, port 4318) or grpc (port 4317)")
     ] = "http"
+    otlp_optional: Annotated[
+        bool,
+        Meta(description="start without OpenTelemetry's packages too; tell of a dead collector once only"),
+    ] = False
     otlp_headers: Annotated[
         dict[str, str], Meta(description="headers for the collector; `env:NAME` and `file:PATH` work")
     ] = field(default_factory=dict)
     sample_ratio: Annotated[float, Meta(ge=0, le=1, description="share of traces kept, 0 to 1")] = 1.0
+    otlp_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="how long one export may take, its repeats counted")
+    ] = 3.0
+    metrics_export_seconds: Annotated[
+        float, Meta(gt=0, description="how often metrics are sent to the collector")
+    ] = 15.0
     service_name: Annotated[str, Meta(description="what the collector calls us")] = "inglenook"
+    service_version: Annotated[str, Meta(description="the version it sees; empty: our own")] = ""
     capture_content: Annotated[
         bool, Meta(description="put prompts and answers into traces; never unless you ask")
     ] = False
@@ -322,6 +406,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth: AuthSettings = AuthSettings()
     limits: LimitsSettings = LimitsSettings()
     cache: CacheSettings = CacheSettings()
+    api: ApiSettings = ApiSettings()
+    hub: HubSettings = HubSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 

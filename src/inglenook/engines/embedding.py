@@ -24,6 +24,8 @@ _PAIR = RerankJob("a", ("a",))
 
 # Searched in the whole log, first match wins.
 _CAUSES: tuple[tuple[str, str], ...] = (
+    (r"precision: this (CPU|model) cannot compute in bfloat16",
+     "Its `precision` is not to be had here. Leave the setting out."),
     (r"No module named '?(torch|sentence_transformers|transformers|safetensors|tokenizers)",
      "The engine's library is not installed. Install it with: pip install 'inglenook[local]'"),
     (r"trust_remote_code",
@@ -149,6 +151,8 @@ def _flags(backend: str, model: ModelSettings) -> Iterator[str]:
         yield from ("--pooling", model.pooling)
     if model.normalize is not UNSET:
         yield "--normalize" if model.normalize else "--no-normalize"
+    if model.precision:
+        yield from ("--precision", model.precision)
     if model.trust_remote_code:
         yield "--trust-remote-code"
     if model.batch_tokens:

@@ -10,9 +10,10 @@ import msgspec
 
 from inglenook.engines.base import Embedder, EngineRequest
 from inglenook.errors import BadRequest, ContextLengthExceeded, EngineError, InglenookError
-from inglenook.gateway.gateway import Gateway
+from inglenook.gateway.gateway import Gateway, Whole
+from inglenook.gateway.relay import JSON, failed, json_type, refused
 from inglenook.gateway.reply import Reply
-from inglenook.gateway.shorten import Place, shortened_inputs, shortened_texts, too_long
+from inglenook.gateway.shorten import Place, shortened_inputs, shortened_texts, token_ids, too_long
 from inglenook.policy.similarity import cosines, max_similarities
 from inglenook.runtime.lane import Lane
 from inglenook.telemetry.call import Call
@@ -36,19 +37,24 @@ class Asking:
 
         Returns the tokens of the prompt. ``field`` is where the client put what may be too long.
         """
-        status, answer = await self.ask(EngineRequest(path, body))
+        status, answer, headers = await self._whole(EngineRequest(path, body))
         if status != 200:
-            raise self._failure(status, answer, field)
+            raise renamed(refused(self._lane.engine, status, headers, answer), field)
         try:
             msgspec.json.decode(answer, type=msgspec.Raw)
         except msgspec.DecodeError:
             raise EngineError("The engine's answer is not valid JSON.") from None
         tail = read_tail(answer)
-        await self._reply.whole(answer)
+        if tail is not None and tail.error is not None:
+            raise renamed(failed(self._call, self._lane.engine, tail.error, answer), field)
+        await self._reply.whole(answer, json_type(headers) if self._lane.upstream is not None else JSON)
         return tail.tokens.prompt_tokens if tail is not None and tail.tokens is not None else 0
 
     async def ask(self, prepared: EngineRequest) -> tuple[int, bytes]:
         """Status and body of one answer."""
+        return (await self._whole(prepared))[:2]
+
+    async def _whole(self, prepared: EngineRequest) -> Whole:
         return await self._gateway.ask(self._call, self._lane, prepared, self._reply, seconds=self._seconds)
 
     async def vectors(self, embedder: Embedder, job: EmbedJob, place: Place) -> Vectors:
@@ -64,6 +70,10 @@ class Asking:
             raise self._failure(status, answer, place(None))
         vectors = embedder.vectors(self._model, job, answer)
         return replace(vectors, cut=cut) if cut else vectors
+
+    async def token_ids(self, embedder: Embedder, text: str) -> list[int]:
+        """The tokens of a text, without those that the model puts around it."""
+        return await token_ids(self.ask, embedder, text, special=False)
 
     async def scores(self, embedder: Embedder, asked: Reranking) -> Scores:
         """Scores from a model that was made to rerank."""
@@ -106,12 +116,18 @@ class Asking:
 
     def _failure(self, status: int, body: bytes, field: str) -> InglenookError:
         """The engine's error, about ``field`` where it is about the request's text."""
-        error = self._lane.engine.failure(status, body)
-        if isinstance(error, ContextLengthExceeded):
-            return ContextLengthExceeded(given=error.given, limit=error.limit, param=field)
-        if isinstance(error, BadRequest) and error.param in (None, "prompt", "messages", "input"):
-            error.param = field
-        return error
+        return renamed(self._lane.engine.failure(status, body), field)
+
+
+def renamed(error: InglenookError, field: str) -> InglenookError:
+    """``error``, about ``field`` where it is about the request's text."""
+    if isinstance(error, ContextLengthExceeded):
+        long = ContextLengthExceeded(given=error.given, limit=error.limit, param=field)
+        long.said = error.said
+        return long
+    if isinstance(error, BadRequest) and error.param in (None, "prompt", "messages", "input"):
+        error.param = field
+    return error
 
 
 def _from(asked: Reranking, start: int) -> Callable[[int | None], str]:

@@ -5,31 +5,39 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from inglenook.config.settings import ServerSettings, Task
+from inglenook.config.settings import ModelSettings, ServerSettings, Task
 from inglenook.engines.base import EngineRequest
 from inglenook.errors import (
     BadRequest,
     ContextLengthExceeded,
     EngineLost,
     EngineTimeout,
+    Forbidden,
     ModelLoading,
     ShuttingDown,
-    Unavailable,
 )
+from inglenook.gateway.attempts import Attempts
 from inglenook.gateway.compose import Choice, Serve, compose
 from inglenook.gateway.hold import hold
-from inglenook.gateway.relay import relay_stream, relay_whole
+from inglenook.gateway.relay import body_of, check_encoding, relay_stream, relay_whole
 from inglenook.gateway.reply import Reply, send
-from inglenook.policy.catalog import Catalog, model_object
+from inglenook.gateway.turn import give, wait_for_turn
+from inglenook.policy.balance import beginning
+from inglenook.policy.catalog import Catalog, Entry, model_object, upstream_model_id
+from inglenook.policy.client import Client
+from inglenook.policy.cost import at_most
 from inglenook.runtime.channel import Channel, Idle
-from inglenook.runtime.lane import Lane
+from inglenook.runtime.lane import Lane, Route
+from inglenook.runtime.turns import Waiting
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
+from inglenook.wire.model_name import refuse_addresses, with_model
 from inglenook.wire.openai import ChatRequest, CompletionRequest
 
 MAX_ATTEMPTS = 2
@@ -39,26 +47,56 @@ MAX_ATTEMPTS = 2
 class Gateway:
     """What the HTTP surface asks for. Holds no state of a request: that is the ``Call``'s."""
 
-    def __init__(self, catalog: Catalog, lanes: Mapping[str, Lane], server: ServerSettings) -> None:
-        self.catalog, self.lanes = catalog, lanes
+    def __init__(self, catalog: Catalog, routes: Mapping[str, Route], server: ServerSettings) -> None:
+        self.catalog, self.routes = catalog, routes
+        self.lanes = {name: route.first for name, route in routes.items()}
+        """Of each model's replicas the first: our own where there is one."""
+        self.attempts = Attempts(server.ping_seconds, server.load_timeout_seconds)
         self._load_timeout = server.load_timeout_seconds
         self._ping = server.ping_seconds
         self._created = int(time.time())
         self.draining = False
         """Set once, by the lifespan, when the server was told to end."""
 
-    def models(self) -> list[Mapping[str, object]]:
-        """OpenAI's list of models."""
-        return [model_object(entry, self._created) for entry in self.catalog.entries if entry.listed]
+    def add(self, entry: Entry, route: Route) -> None:
+        """Take in a model that nobody has configured."""
+        self.routes = {**self.routes, entry.id: route}
+        self.lanes[entry.id] = route.first
+        self.catalog.add(entry)
 
-    def model(self, name: str) -> Mapping[str, object]:
-        """One of them, by id or alias. Raises ``ModelNotFound``."""
-        return model_object(self.catalog.resolve(name), self._created)
+    def models(self, client: Client) -> list[Mapping[str, object]]:
+        """OpenAI's list of models: those that the client may use."""
+        listed = [entry for entry in self.catalog.entries if entry.listed]
+        may = [entry for entry in listed if client.may_use(entry.id, entry.aliases)]
+        return [self._object(entry) for entry in may]
+
+    def model(self, client: Client, name: str) -> Mapping[str, object]:
+        """One of them, by id or alias. Raises ``ModelNotFound`` and ``Forbidden``."""
+        return self._object(self._allowed(client, name))
+
+    def _object(self, entry: Entry) -> Mapping[str, object]:
+        told = model_object(entry, self._created)
+        upstream = self.lanes[entry.id].upstream
+        theirs = upstream_model_id(entry.id, upstream.listed or ()) if upstream is not None else None
+        return told if theirs is None else {**told, "upstream_model_id": theirs}
+
+    def _allowed(self, client: Client, name: str) -> Entry:
+        entry = self.catalog.resolve(name)
+        if not client.may_use(entry.id, entry.aliases):
+            raise Forbidden("Your API key is not for this model. GET /v1/models lists those it is for.")
+        return entry
 
     async def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> None:
         """``POST /v1/chat/completions``. Raises ``InglenookError``; the edge tells the client."""
-        lane = self.lane(call, request.model, "chat")
-        call.stream = bool(request.stream)
+        route = self.route(call, request.model, "chat")
+        call.stream, call.at_most = bool(request.stream), at_most(request)
+
+        async def serve(lane: Lane) -> None:
+            await self._chat(call, lane, request, addressed(body, request.model, lane, route), reply)
+
+        await self.attempts.run(call, route, serve, reply, partial(beginning, request))
+
+    async def _chat(self, call: Call, lane: Lane, request: ChatRequest, body: bytes, reply: Reply) -> None:
         if (request.n or 1) == 1 or not lane.engine.one_choice:
             prepared = lane.engine.chat(lane.model, request, body)
             await self._serve(call, lane, prepared, reply, request.include_usage)
@@ -73,10 +111,14 @@ class Gateway:
 
     async def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> None:
         """``POST /v1/completions``. Raises ``InglenookError``."""
-        lane = self.lane(call, request.model, "chat")
-        call.stream = bool(request.stream)
+        route = self.route(call, request.model, "chat")
+        call.stream, call.at_most = bool(request.stream), at_most(request)
+
+        async def serve(lane: Lane) -> None:
+            await self._complete(call, lane, request, addressed(body, request.model, lane, route), reply)
+
         try:
-            await self._complete(call, lane, request, body, reply)
+            await self.attempts.run(call, route, serve, reply, partial(beginning, request))
         except ContextLengthExceeded as long:
             raise ContextLengthExceeded(given=long.given, limit=long.limit, param="prompt") from None
 
@@ -127,48 +169,64 @@ class Gateway:
         return str(msgspec.json.decode(answer)["content"])
 
     def lane(self, call: Call, name: str, *tasks: Task) -> Lane:
-        """The way to the model called ``name``, which must be for one of ``tasks``.
+        """The first place where the model called ``name`` is to be had. As ``route``."""
+        return self.route(call, name, *tasks).first
 
-        Raises ``ModelNotFound``, ``BadRequest`` and ``ShuttingDown``.
+    def route(self, call: Call, name: str, *tasks: Task) -> Route:
+        """Where requests for the model called ``name`` go, which must be for one of ``tasks``.
+
+        Fallbacks that are not, and those that the client may not use, are left out.
+        Raises ``ModelNotFound``, ``Forbidden``, ``BadRequest`` and ``ShuttingDown``.
         """
         if self.draining:
             raise ShuttingDown("The server is shutting down.")
-        entry = self.catalog.resolve(name)
+        entry = self._allowed(call.client, name)
         call.model = entry.id
-        lane = self.lanes[entry.id]
+        route = self.routes[entry.id]
+        lane = route.first
         if lane.model.tasks and not set(tasks) & set(lane.model.tasks):
             is_for = " and ".join(lane.model.tasks)
             raise BadRequest(
                 f"The model {entry.id!r} is there to {is_for}, not to {tasks[0]}.", param="model"
             )
-        return lane
+        if len(route.stops) == 1:
+            return route
+        return route.only(lambda lane: self._stands_in(call.client, lane.model, tasks))
+
+    def _stands_in(self, client: Client, model: ModelSettings, tasks: tuple[Task, ...]) -> bool:
+        entry = self.catalog.resolve(model.id)
+        is_fit = not model.tasks or not set(tasks).isdisjoint(model.tasks)
+        return is_fit and client.may_use(entry.id, entry.aliases)
 
     async def ask(
         self, call: Call, lane: Lane, prepared: EngineRequest, reply: Reply, *, seconds: float
-    ) -> tuple[int, bytes]:
-        """One request to the model's engine, once it is ready and a turn is free: status and whole answer.
+    ) -> Whole:
+        """One request to the model's engine, once it is ready and a turn is free: its whole answer.
 
-        Nothing of it has reached the client, so an engine that dies meanwhile is asked once more.
+        Nothing of it has reached the client, so an engine of ours that dies meanwhile is asked once more.
         Raises ``EngineTimeout`` after ``seconds`` of work, ``EngineLost`` and ``Unavailable``.
         """
-        if not lane.turns.try_take():
-            await self._turn(call, lane, reply)
+        waited = None if lane.turns.try_take() else await self._turn(call, lane, prepared, reply)
+        since = time.monotonic()
         try:
-            call.turn_at = call.turn_at or time.monotonic()
+            call.turn_at = call.turn_at or since
+            call.attempts = call.attempts or 1
             for attempt in range(1, MAX_ATTEMPTS + 1):
-                call.attempts = max(call.attempts, attempt)
                 channel = lane.channel
                 if channel is None:
                     channel = await self._ready(call, lane, reply)
+                    since = time.monotonic()  # what a load takes is not what an answer takes
                 try:
-                    return await _whole(channel, prepared, call.request_id, seconds)
+                    return await _whole(call, lane, channel, prepared, seconds)
                 except EngineLost:
-                    if attempt == MAX_ATTEMPTS:
+                    if attempt == MAX_ATTEMPTS or lane.upstream is not None:
                         raise
+                    call.attempts += 1
                     await lane.after_loss(channel)
             raise AssertionError("unreachable")
         finally:
-            lane.turns.give()
+            if not lane.turns.try_give():
+                give(call, lane, prepared, waited, since)
 
     def _server(self, lane: Lane, prepared: EngineRequest) -> Serve:
         async def serve(call: Call, reply: Reply) -> None:
@@ -180,15 +238,15 @@ class Gateway:
         self, call: Call, lane: Lane, prepared: EngineRequest, reply: Reply, include_usage: bool
     ) -> None:
         """Take a turn, relay one answer, give the turn back. Repeats only what nobody has seen."""
-        if not lane.turns.try_take():
-            await self._turn(call, lane, reply)
+        waited = None if lane.turns.try_take() else await self._turn(call, lane, prepared, reply)
+        call.turn_at = since = time.monotonic()
         try:
-            call.turn_at = time.monotonic()
-            while True:
-                call.attempts += 1
+            call.attempts = call.attempts or 1
+            for attempt in range(1, MAX_ATTEMPTS + 1):
                 channel = lane.channel
                 if channel is None:
                     channel = await self._ready(call, lane, reply)
+                    since = time.monotonic()
                 if prepared.tools and not lane.takes_tools:
                     raise BadRequest(
                         "This model's chat template has no place for tools. Leave them out, or give the "
@@ -199,11 +257,13 @@ class Gateway:
                     await self._attempt(call, lane, channel, prepared, reply, include_usage)
                     return
                 except EngineLost:
-                    if call.answered or call.attempts >= MAX_ATTEMPTS:
+                    if call.answered or attempt == MAX_ATTEMPTS or lane.upstream is not None:
                         raise
+                    call.attempts += 1
                     await lane.after_loss(channel)
         finally:
-            lane.turns.give()
+            if not lane.turns.try_give():
+                give(call, lane, prepared, waited, since)
 
     async def _attempt(
         self,
@@ -219,7 +279,7 @@ class Gateway:
 
         idle = Idle(self._ping, ping) if call.stream else None
         response = await channel.request(
-            "POST", prepared.path, prepared.body, (("x-request-id", call.request_id),), idle
+            "POST", prepared.path, prepared.body, call.onward, idle, _silence(lane, prepared)
         )
         try:
             if call.stream:
@@ -236,34 +296,53 @@ class Gateway:
             response.close()
 
     async def _ready(self, call: Call, lane: Lane, reply: Reply) -> Channel:
-        late = ModelLoading("The model is still loading. Ask again in a few seconds.", retry_after=10)
-        return await hold(
-            lane.ready(), call, reply, ping_seconds=self._ping, until=self._until(call), late=late
-        )
+        until, late = call.began + self._load_timeout, _still_loading
+        return await hold(lane.ready(), call, reply, ping_seconds=self._ping, until=until, late=late)
 
-    async def _turn(self, call: Call, lane: Lane, reply: Reply) -> None:
-        turn = lane.turns.ask()
-        late = Unavailable("The model is busy. Ask again in a few seconds.", retry_after=5)
-        try:
-            await hold(turn, call, reply, ping_seconds=self._ping, until=self._until(call), late=late)
-        except BaseException:
-            if turn.done() and not turn.cancelled():  # granted in the very moment we gave up
-                lane.turns.give()
-            raise
-
-    def _until(self, call: Call) -> float:
-        return call.began + self._load_timeout
+    async def _turn(self, call: Call, lane: Lane, prepared: EngineRequest, reply: Reply) -> Waiting:
+        return await wait_for_turn(call, lane, prepared, reply, self._ping)
 
 
-async def _whole(
-    channel: Channel, prepared: EngineRequest, request_id: str, seconds: float
-) -> tuple[int, bytes]:
-    headers = (("x-request-id", request_id),)
+def _still_loading() -> ModelLoading:
+    return ModelLoading("The model is still loading. Ask again in a few seconds.", retry_after=10)
+
+
+class Whole(NamedTuple):
+    """One answer, read to its end."""
+
+    status: int
+    body: bytes
+    headers: Mapping[bytes, bytes]
+
+
+def addressed(body: bytes, name: str, lane: Lane, route: Route) -> bytes:
+    """``body``, in which the client says ``name``, as it is sent to ``lane``: by the model's name there.
+
+    Raises ``BadRequest`` for a body that would tell an upstream whom to call.
+    """
+    if lane.upstream is not None:
+        refuse_addresses(body)
+    elif lane.model.id == route.model:
+        return body  # an engine of ours knows one model, by whatever name
+    return body if name == lane.model.id else with_model(body, lane.model.id)
+
+
+def _silence(lane: Lane, prepared: EngineRequest) -> float:
+    return 0.0 if lane.upstream is None else lane.upstream.silence.get(prepared.path, 0.0)
+
+
+async def _whole(call: Call, lane: Lane, channel: Channel, prepared: EngineRequest, seconds: float) -> Whole:
+    silence = _silence(lane, prepared)
     try:
         async with asyncio.timeout(seconds):
-            response = await channel.request("POST", prepared.path, prepared.body, headers)
+            response = await channel.request(
+                "POST", prepared.path, prepared.body, call.onward, silence=silence
+            )
             try:
-                return response.status, await response.body()
+                body = await body_of(response)
+                if response.status == 200:
+                    check_encoding(response.headers)
+                return Whole(response.status, body, response.headers)
             finally:
                 response.close()
     except TimeoutError:

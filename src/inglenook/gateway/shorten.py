@@ -47,12 +47,12 @@ async def shortened_inputs(
         # No token is shorter than a byte: most texts need not be counted.
         if isinstance(item, str) and len(item.encode()) + SPECIAL <= long.limit:
             continue
-        ids = await _tokens(ask, embedder, item, special=True) if isinstance(item, str) else item
+        ids = await token_ids(ask, embedder, item, special=True) if isinstance(item, str) else item
         if len(ids) <= long.limit:
             continue
         if not job.truncate:
             raise too_long(len(ids), long.limit, place(index))
-        bare = await _tokens(ask, embedder, item, special=False) if isinstance(item, str) else ids
+        bare = await token_ids(ask, embedder, item, special=False) if isinstance(item, str) else ids
         inputs[index] = _cut(ids, bare, long.limit)
         cut.append(Cut(index, len(ids), long.limit))
     if not cut:
@@ -65,7 +65,7 @@ async def shortened_texts(
 ) -> tuple[RerankJob, tuple[Cut, ...]]:
     """The same for texts that are read together with a query."""
     job = asked.job
-    room = long.limit - SPECIAL - len(await _tokens(ask, embedder, job.query, special=False))
+    room = long.limit - SPECIAL - len(await token_ids(ask, embedder, job.query, special=False))
     if room < 1:
         raise too_long(long.given, long.limit, "query")
     texts = list(job.texts)
@@ -73,7 +73,7 @@ async def shortened_texts(
     for index, text in enumerate(texts):
         if len(text.encode()) <= room:
             continue
-        ids = await _tokens(ask, embedder, text, special=False)
+        ids = await token_ids(ask, embedder, text, special=False)
         if len(ids) <= room:
             continue
         given = len(ids) + long.limit - room
@@ -95,7 +95,8 @@ def _cut(ids: Sequence[int], bare: Sequence[int], limit: int) -> Sequence[int]:
     return ids[:limit]
 
 
-async def _tokens(ask: Ask, embedder: Embedder, text: str, *, special: bool) -> list[int]:
+async def token_ids(ask: Ask, embedder: Embedder, text: str, *, special: bool) -> list[int]:
+    """The token ids of a text, as the engine has them."""
     return (await _read(ask, embedder.tokenize(text, special=special), _Tokens)).tokens
 
 

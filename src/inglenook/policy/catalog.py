@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from inglenook.errors import ModelNotFound
 
@@ -32,6 +35,15 @@ class Catalog:
                     raise ValueError(f"two models answer to {name!r}: rename one of them")
                 self._by_name[name] = entry
 
+    def find(self, name: str) -> Entry | None:
+        """The entry that ``name`` (an id or an alias) means, if there is one."""
+        return self._by_name.get(name)
+
+    def add(self, entry: Entry) -> None:
+        """Take in a model that nobody has configured, under a name that is free."""
+        self.entries = (*self.entries, entry)
+        self._by_name[entry.id] = entry
+
     def resolve(self, name: str) -> Entry:
         """The entry that ``name`` (an id or an alias) means. Raises ``ModelNotFound``."""
         entry = self._by_name.get(name)
@@ -48,3 +60,58 @@ class Catalog:
 def model_object(entry: Entry, created: int) -> Mapping[str, object]:
     """OpenAI's model object; ``created`` is Unix time in seconds."""
     return {"id": entry.id, "object": "model", "created": created, "owned_by": entry.owned_by}
+
+
+Listed = Mapping[str, Any]
+"""One model as a server's own ``GET /v1/models`` has it."""
+MAX_LISTED = 10_000
+
+
+def merged(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries with each id once: servers that have the same model are its replicas. The first one owns it."""
+    by_id: dict[str, Entry] = {}
+    for entry in entries:
+        by_id.setdefault(entry.id, entry)
+    return list(by_id.values())
+
+
+def read_listing(body: bytes) -> list[Listed]:
+    """The models of a ``GET /v1/models`` answer. Raises ``ValueError`` when it is none."""
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("not a list of models") from None
+    data = answer.get("data")
+    if not isinstance(data, list):
+        raise ValueError("not a list of models")
+    return [
+        entry for entry in data[:MAX_LISTED] if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+    ]
+
+
+def upstream_model_id(name: str, listed: Sequence[Listed]) -> str | None:
+    """What an upstream itself calls the model that is ``name`` here; ``None`` when it does not say.
+
+    A server of one model mostly answers to any name, so that model is it.
+    """
+    if any(entry["id"] == name for entry in listed):
+        return name
+    return str(listed[0]["id"]) if len(listed) == 1 else None
+
+
+def mapped_models(aliases: Iterable[tuple[str, str, Sequence[Listed] | None]]) -> list[Mapping[str, object]]:
+    """The list of models of a proxy that is only its upstreams: contract `proxy.md`, section 4.
+
+    Each alias comes with its upstream's address and the upstream's own list, ``None`` when it failed. An
+    alias is the first entry of that list under its new name; an empty list gives a stub, a failure nothing.
+    """
+    objects: dict[str, Mapping[str, object]] = {}
+    for alias, url, listed in sorted(aliases, key=lambda each: each[0]):
+        if alias in objects or listed is None:
+            continue
+        if listed:
+            objects[alias] = {**listed[0], "id": alias, "upstream_model_id": listed[0]["id"]}
+        else:
+            stub = {"id": alias, "object": "model", "owned_by": "llamacpp", "meta": {"upstream": url}}
+            objects[alias] = stub
+    return list(objects.values())

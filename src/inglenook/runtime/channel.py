@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from inglenook.errors import EngineError, EngineLost
+from inglenook.errors import ConnectTimeout, EngineError, EngineLost, EngineTimeout
 
 HIGH_WATER = 256 * 1024
 """Bytes held for a slow reader before the engine is made to wait."""
@@ -108,8 +108,17 @@ class Response:
 class Channel:
     """Requests to one address. Owns its connections; ``close`` ends them all."""
 
-    def __init__(self, address: Address, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self,
+        address: Address,
+        headers: tuple[tuple[str, str], ...] = (),
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        tick_seconds: float = TICK_SECONDS,
+    ) -> None:
+        """``tick_seconds``: how often silence is looked for, and so how exactly it is measured."""
         self._address = address
+        self._connect_seconds, self._tick_seconds = connect_seconds, tick_seconds
         default_port = address.port in (0, 443 if address.tls else 80)
         name = f"[{address.host}]" if ":" in address.host else address.host
         host = name if default_port else f"{name}:{address.port}"
@@ -128,21 +137,28 @@ class Channel:
         body: bytes = b"",
         headers: tuple[tuple[str, str], ...] = (),
         idle: Idle | None = None,
+        silence: float = 0.0,
     ) -> Response:
         """Send one request and wait for the head of its answer. The caller closes the response.
 
-        ``idle`` is told of silence before the head and between pieces of the body.
-        Raises ``EngineLost`` when nobody is there or the connection breaks. Cancelling it cuts the
+        ``idle`` is told of silence before the head and between pieces of the body. After ``silence``
+        seconds of it (0: none is too long) this, or reading the response, raises ``EngineTimeout``.
+        Raises ``EngineLost`` when nobody is there or the connection breaks, ``ConnectTimeout``, and
+        ``EngineError`` when it is there but no TLS server that we trust. Cancelling it cuts the
         connection, which is how an engine learns that nobody waits for its answer.
         """
         data = self._encode(method, path, body, headers)
+        stale = False
         while True:
-            connection, fresh = await self._connection()
+            connection, fresh = await self._connection(fresh=stale)
             try:
-                return await connection.exchange(data, idle)
+                return await connection.exchange(data, idle, silence)
             except _StaleConnection:
                 if fresh:
                     raise EngineLost("The engine closed the connection without an answer.") from None
+                # Once, and never down the whole row of kept connections: should each of them have
+                # taken the request before it broke, the engine would do one client's work many times.
+                stale = True
             except BaseException:
                 connection.release()
                 raise
@@ -162,23 +178,33 @@ class Channel:
             extra += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         return head + extra.encode("latin-1") + b"\r\n" + body
 
-    async def _connection(self) -> tuple[_Connection, bool]:
-        while self._idle:
+    async def _connection(self, *, fresh: bool) -> tuple[_Connection, bool]:
+        while self._idle and not fresh:
             connection = self._idle.pop()
             if connection.alive:
                 return connection, False
         if self._closed:
             raise EngineLost("The engine has ended.")
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(self._connect_seconds):
                 return await self._connect(), True
-        except (OSError, TimeoutError) as problem:
+        except ssl.SSLCertVerificationError as problem:
+            raise EngineError("The model's server has a certificate that we do not trust.") from problem
+        except ssl.SSLError as problem:
+            raise EngineError("The model's server does not speak TLS as we do.") from problem
+        except TimeoutError as problem:
+            if self._address.socket:
+                raise EngineLost("The engine cannot be reached.") from problem
+            raise ConnectTimeout(
+                f"The model's server did not take a connection in {self._connect_seconds:g} seconds."
+            ) from problem
+        except OSError as problem:
             raise EngineLost("The engine cannot be reached.") from problem
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
         if self._ticker is None:
-            self._ticker = loop.call_later(TICK_SECONDS, self._tick)
+            self._ticker = loop.call_later(self._tick_seconds, self._tick)
         address = self._address
 
         def protocol() -> _Connection:
@@ -197,7 +223,7 @@ class Channel:
         now = loop.time()
         for connection in list(self._open):
             connection.tick(now)
-        self._ticker = None if not self._open else loop.call_later(TICK_SECONDS, self._tick)
+        self._ticker = None if not self._open else loop.call_later(self._tick_seconds, self._tick)
 
     def _kept(self, connection: _Connection) -> None:
         if self._closed or len(self._idle) >= MAX_IDLE:
@@ -219,6 +245,9 @@ class _Connection(asyncio.Protocol):
         self._since = loop.time()
         self._idle: Idle | None = None
         self._idled = False
+        self._silence = self._heard = 0.0
+        self._spoke = False
+        """Something came since the last tick."""
         self._busy = False
         self._take: Callable[[bytes], bool] | None = None
         self._begin()
@@ -239,12 +268,13 @@ class _Connection(asyncio.Protocol):
     def alive(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, data: bytes, idle: Idle | None) -> Response:
+    async def exchange(self, data: bytes, idle: Idle | None, silence: float) -> Response:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise _StaleConnection
         self._begin()
-        self._busy, self._idle = True, idle
+        self._busy, self._idle, self._silence = True, idle, silence
+        self._spoke = True
         transport.write(data)
         while not self._has_head:
             if self._transport is None:
@@ -305,9 +335,21 @@ class _Connection(asyncio.Protocol):
         if not self._busy:
             if quiet > IDLE_SECONDS:
                 self.abort()
-        elif self._idle is not None and quiet >= self._idle.seconds and self._is_waiting:
+            return
+        if self._silence:
+            # Only while somebody waits for it: a slow reader of ours is not the engine's silence.
+            if self._spoke or not self._is_waiting:
+                self._spoke, self._heard = False, now
+            elif now - self._heard >= self._silence:
+                self._fail(EngineTimeout(f"The model's server sent nothing for {self._silence:g} seconds."))
+                return
+        if self._idle is not None and quiet >= self._idle.seconds and self._is_waiting:
             self._idled = True
             self._wake()
+
+    def _fail(self, error: EngineError) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
     async def _wait(self) -> None:
         """Until something came; silence is told, not returned."""
@@ -348,7 +390,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        self._answered = True
+        self._answered = self._spoke = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):

@@ -13,12 +13,15 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 
-from inglenook.config.settings import EngineSettings, ModelSettings, Settings, UpstreamSettings
+from inglenook.config.fallbacks import fallback_chains
+from inglenook.config.settings import EngineSettings, ModelSettings, Settings
 from inglenook.engines.base import Engine, Launch
+from inglenook.engines.remote import Remote
 from inglenook.errors import EngineError
-from inglenook.runtime.channel import Address, Channel
-from inglenook.runtime.lane import Lane, LocalLane, UpstreamLane
+from inglenook.runtime.channel import Channel
+from inglenook.runtime.lane import Lane, LocalLane, Route, Stop, UpstreamLane
 from inglenook.runtime.process import Plan, Process
+from inglenook.runtime.upstream import Listings, Upstream
 
 _ABSOLUTE = re.compile(r"(?<!\w)/+\w[^\s'\",;]*")
 
@@ -37,28 +40,40 @@ class Pool:
     ) -> None:
         self._settings, self._engines, self._locate = settings, engines, locate
         self._directory = directory
-        self._channels: list[Channel] = []
         self.local = {model.id: self._local(at, model) for at, model in enumerate(settings.models)}
-        remote = [self._upstream(upstream) for upstream in settings.upstreams]
-        self.lanes: dict[str, Lane] = {**self.local}
-        for lanes in remote:
-            self.lanes.update(lanes)
+        self.upstreams = {each.name: Upstream(each) for each in settings.upstreams}
+        self.listings = Listings(tuple(self.upstreams.values()))
+        self.routes = self._routes(fallback_chains(settings))
+        self.lanes: dict[str, Lane] = {name: route.first for name, route in self.routes.items()}
+        """Of replicas, the first: our own where there is one."""
+        self._tasks: asyncio.TaskGroup | None = None
+        """There while ``run`` is."""
+
+    def add(self, model: ModelSettings) -> Route:
+        """Take in a model of our own that nobody has configured, while ``run`` is under way."""
+        assert self._tasks is not None
+        lane = self.local[model.id] = self._local(len(self.local), model)
+        route = self.routes[model.id] = Route((Stop(model.id, (lane,)),))
+        self.lanes[model.id] = lane
+        self._tasks.create_task(lane.process.run())
+        return route
 
     async def run(self) -> None:
         """Keep every process until cancelled; returns when all of them have ended."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 for lane in self.local.values():
                     tasks.create_task(lane.process.run())
                     if lane.model.preload:
-                        # Nobody waits for it; a failure is logged by the process and told to requests.
-                        lane.process.ready().add_done_callback(_seen)
+                        lane.wake()
+                tasks.create_task(self.listings.run())
                 while True:
                     await asyncio.sleep(TICK_SECONDS)
                     self._unload_idle()
         finally:
-            for channel in self._channels:
-                channel.close()
+            for upstream in self.upstreams.values():
+                upstream.close()
 
     def _unload_idle(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -95,14 +110,24 @@ class Pool:
         lane = LocalLane(model, engine, Process(plan))
         return lane
 
-    def _upstream(self, upstream: UpstreamSettings) -> dict[str, Lane]:
-        engine = self._engines["remote"]
-        key = upstream.api_key
-        headers = (("authorization", f"Bearer {key}"),) if key else ()
-        channel = Channel(Address.parse(upstream.url), headers)
-        self._channels.append(channel)
-        shape = ModelSettings(id=upstream.name, path=upstream.url, engine="remote")
-        return {name: UpstreamLane(replace(shape, id=name), engine, channel) for name in upstream.models}
+    def _routes(self, chains: Mapping[str, tuple[str, ...]]) -> dict[str, Route]:
+        lanes: dict[str, list[Lane]] = {name: [lane] for name, lane in self.local.items()}
+        for upstream in self.upstreams.values():
+            for lane in self._remote(upstream):
+                lanes.setdefault(lane.model.id, []).append(lane)
+        stops = {name: Stop(name, tuple(replicas)) for name, replicas in lanes.items()}
+        return {
+            name: Route((stop, *(stops[other] for other in chains.get(name, ()))))
+            for name, stop in stops.items()
+        }
+
+    def _remote(self, upstream: Upstream) -> list[UpstreamLane]:
+        settings = upstream.settings
+        engine = Remote(settings.api_key)
+        shape = ModelSettings(id=settings.name, path=settings.url, engine="remote")
+        return [
+            UpstreamLane(replace(shape, id=name), engine, upstream) for name in dict.fromkeys(settings.models)
+        ]
 
 
 async def _first_token(engine: Engine, model: ModelSettings, channel: Channel) -> bool:
@@ -142,8 +167,3 @@ def scrubber(model: ModelSettings, engines: EngineSettings) -> Callable[[str], s
         return _ABSOLUTE.sub("<path>", line)
 
     return scrub
-
-
-def _seen(future: asyncio.Future[Channel]) -> None:
-    if not future.cancelled():
-        future.exception()

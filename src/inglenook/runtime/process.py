@@ -75,18 +75,28 @@ class Process:
         self.state = State.STOPPED
         self.starts = 0
         """Processes begun since the server's start."""
+        self.failures = 0
+        """Those of them that did not come up, or ended by themselves."""
+        self.load_seconds = 0.0
+        """How long the last one took to its first token; 0: none got there."""
         self.log: deque[str] = deque(maxlen=KEPT_LINES)
         """The engine's last lines. Once it serves they may quote prompts, so only a start's are shown."""
         self._start_log: tuple[str, ...] = ()
+        self._why = ""
+        """Why the last start failed, in words for a client."""
         self.channel: Channel | None = None
         """Set while the engine is ready. Written by ``run`` only, like ``pid``."""
         self.pid: int | None = None
+        self._began = 0.0
         self._child: asyncio.subprocess.Process | None = None
         self._wanted = False
         self._closing = False
         self._wish = asyncio.Event()
         self._ended = asyncio.Event()
         self._waiters: set[asyncio.Future[Channel]] = set()
+        self._at_rest = True
+        """No child, and none about to be. Written by ``run`` only."""
+        self._unloads: set[asyncio.Future[bool]] = set()
         self._restarts = Restarts()
 
     # What others may ask.
@@ -109,6 +119,10 @@ class Process:
             self._want(True)
         return future
 
+    def closed_for(self) -> float:
+        """Seconds in which it is not started, because it failed too often; 0: it may be asked."""
+        return self._restarts.closed_for(_now())
+
     async def after_loss(self, channel: Channel) -> None:
         """Wait until the end of the process behind a broken ``channel`` is known, not for long."""
         with contextlib.suppress(TimeoutError):
@@ -116,11 +130,25 @@ class Process:
                 while self.channel is channel:
                     await self._ended.wait()
 
-    def unload(self) -> None:
-        """End the engine, and let it be until somebody asks again. A wish that comes first stands."""
+    def unload(self) -> asyncio.Future[bool]:
+        """End the engine, and let it be until somebody asks again. A wish that comes first stands.
+
+        The future tells whether it has ended: ``False`` when somebody wanted it before that, and has it.
+        """
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self._waiters:
+            future.set_result(False)
+            return future
+        self._unloads.add(future)
+        future.add_done_callback(self._unloads.discard)
         self._want(False)
+        if self._at_rest:
+            future.set_result(True)
+        return future
 
     def _want(self, wanted: bool) -> None:
+        if wanted:
+            self._unloaded(False)
         self._wanted = wanted
         self._wish.set()
 
@@ -131,11 +159,17 @@ class Process:
         try:
             while True:
                 await self._until_wanted(True)
+                self._at_rest = False
                 await self._serve()
+                self._at_rest = True
+                if self.state is not State.FAILED:
+                    self.state = State.STOPPED
+                self._unloaded(True)
         finally:
             self._closing = True
             self._tell(ShuttingDown("The server is shutting down."))
             await self._end()
+            self._unloaded(True)
 
     async def _until_wanted(self, wanted: bool) -> None:
         while self._wanted is not wanted:
@@ -147,7 +181,7 @@ class Process:
         served = False
         while self._wanted:
             self.log.clear()
-            began = _now()
+            self._began = began = _now()
             outcome = await self._live()
             if outcome is None:
                 return
@@ -284,6 +318,7 @@ class Process:
         self.channel = channel
         self._ended.clear()
         self.state = State.READY
+        self.load_seconds = _now() - self._began
         self._restarts.ready(_now())
         log.info("%s is ready", self._plan.name)
         for waiter in list(self._waiters):
@@ -295,7 +330,14 @@ class Process:
             if not waiter.done():
                 waiter.set_exception(error)
 
+    def _unloaded(self, ended: bool) -> None:
+        for unload in list(self._unloads):
+            if not unload.done():
+                unload.set_result(ended)
+
     def _report(self, outcome: InglenookError, lived: float) -> None:
+        self.failures += 1
+        self._why = str(outcome) if isinstance(outcome, EngineStartFailed) else ""
         why = outcome.__cause__
         cause = f" ({self._plan.scrub(str(why))})" if why is not None else ""
         log.error("%s failed after %.1f s: %s%s", self._plan.name, lived, outcome, cause)
@@ -310,8 +352,9 @@ class Process:
         self._tell(self._given_up(closed))
 
     def _given_up(self, closed: float) -> EngineStartFailed:
+        why = f" The last time: {self._why}" if self._why else ""
         return EngineStartFailed(
-            "This model's engine failed too often and was given up for now.",
+            f"This model's engine failed too often and was given up for now.{why}",
             log=self._start_log,
             retry_after=round(closed + 0.5),
         )

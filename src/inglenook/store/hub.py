@@ -7,12 +7,14 @@ tools. They are read when the first of these functions runs, so they must be set
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from inglenook.config.settings import HubSettings
 from inglenook.policy.reference import HubRef
-from inglenook.policy.weights import Folder, Unclear, choose
+from inglenook.policy.weights import Files, Folder, Unclear, choose
 from inglenook.store.hub_cache import (
     CachedRepo,
     PulledModel,
@@ -21,7 +23,7 @@ from inglenook.store.hub_cache import (
     link,
     remember,
 )
-from inglenook.store.hub_error import HubError, HubUnreachable, explained
+from inglenook.store.hub_error import HubError, HubUnreachable, NoGGUF, explained
 from inglenook.store.hub_fetch import (
     Fetcher,
     Listing,
@@ -35,15 +37,20 @@ from inglenook.store.hub_fetch import (
 __all__ = [
     "Freed",
     "HubError",
+    "HubUnreachable",
+    "NoGGUF",
     "Progress",
     "PulledModel",
     "Unfinished",
+    "check_gguf",
     "ensure",
+    "ensure_gguf",
     "find",
     "listed",
     "pull",
     "remove",
     "remove_unfinished",
+    "set_up",
     "silent",
     "unfinished",
 ]
@@ -67,6 +74,15 @@ class Freed:
     size: int
 
 
+def set_up(settings: HubSettings) -> None:
+    """Say where the hub and its models are. To be called before the first of these functions runs."""
+    # The hub's library knows its variables only, and reads them when it is imported.
+    if settings.endpoint:
+        os.environ["HF_ENDPOINT"] = settings.endpoint
+    if settings.home:
+        os.environ["HF_HOME"] = os.path.expanduser(settings.home)
+
+
 def find(ref: HubRef) -> Path | None:
     """The complete model that ``ref`` means, if it is here: a file, the first of its shards, or a
     directory.
@@ -81,6 +97,24 @@ def find(ref: HubRef) -> Path | None:
 def ensure(ref: HubRef, *, progress: Progress = silent, allow_pickle: bool = False) -> Path:
     """The model that ``ref`` means, pulled only if it is not here. Raises ``HubError``."""
     return find(ref) or pull(ref, progress=progress, allow_pickle=allow_pickle)
+
+
+def ensure_gguf(ref: HubRef) -> Path:
+    """The same for a GGUF file. Raises ``NoGGUF`` where there is none, before anything is downloaded."""
+    check_gguf(ref)
+    return ensure(ref)
+
+
+def check_gguf(ref: HubRef) -> None:
+    """Raise ``NoGGUF`` where ``ref`` means other files, here or at the hub, and ``HubError`` for nothing."""
+    here = find(ref)
+    if here is not None:
+        is_gguf = here.is_file()
+    else:
+        with explained(ref):
+            is_gguf = not isinstance(_choice(ref, listing(ref), allow_pickle=True), Folder)
+    if not is_gguf:
+        raise NoGGUF(f"{ref.repo} has no GGUF file")
 
 
 def pull(ref: HubRef, *, progress: Progress = silent, allow_pickle: bool = False) -> Path:
@@ -147,9 +181,7 @@ def remove_unfinished(ref: HubRef) -> Freed:
 
 
 def _pull(ref: HubRef, fetcher: Fetcher, found: Listing, *, allow_pickle: bool) -> Path:
-    choice = choose(found.files, ref.file, allow_pickle=allow_pickle)
-    if isinstance(choice, Unclear):
-        raise HubError(f"{ref.repo} {choice.why}")
+    choice = _choice(ref, found, allow_pickle=allow_pickle)
     repo, snapshot = fetcher.repo, fetcher.repo.snapshot(found.commit)
     files = [remote_file(ref, found, name) for name in choice.names]
     missing = [file for file in files if not is_complete(snapshot / file.name, file)]
@@ -164,6 +196,13 @@ def _pull(ref: HubRef, fetcher: Fetcher, found: Listing, *, allow_pickle: bool) 
         link(repo, found.commit, file.name, content)
     remember(repo, ref.revision or "main", found.commit)
     return snapshot if isinstance(choice, Folder) else snapshot / choice.names[0]
+
+
+def _choice(ref: HubRef, found: Listing, *, allow_pickle: bool) -> Files | Folder:
+    choice = choose(found.files, ref.file, allow_pickle=allow_pickle)
+    if isinstance(choice, Unclear):
+        raise HubError(f"{ref.repo} {choice.why}")
+    return choice
 
 
 def _not_here(ref: HubRef, repo: CachedRepo) -> str:

@@ -28,6 +28,10 @@ class HubUnreachable(HubError):
     """No answer came from the hub, or none of use. A copy that is already here is still good."""
 
 
+class NoGGUF(HubError):
+    """The model is there, but not as a GGUF file."""
+
+
 @contextmanager
 def explained(ref: HubRef) -> Iterator[None]:
     """Turn what the hub library, its HTTP client and the disk raise into ``HubError``."""

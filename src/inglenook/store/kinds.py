@@ -28,6 +28,16 @@ def settled(model: ModelSettings) -> ModelSettings:
     """``model`` with its engine and tasks. What cannot be seen yet is taken from the name."""
     if model.engine and model.tasks:
         return model
+    model = _seen(model)
+    # A tier says what its model is there for, whatever else it could do.
+    if model.tier == "embedding" and "embed" not in model.tasks:
+        return replace(model, tasks=("embed",))
+    if model.tier == "reranker" and not {"rerank", "embed"} & {*model.tasks}:
+        return replace(model, tasks=("embed",))
+    return model
+
+
+def _seen(model: ModelSettings) -> ModelSettings:
     place = _place(model.path) if not model.engine or model.engine == "llamacpp" else None
     engine = model.engine or _engine(model.path, place)
     return replace(model, engine=engine, tasks=model.tasks or _tasks(engine, model.path, place))

@@ -16,9 +16,18 @@ from inglenook.policy.reference import BuiltinRef, HubRef, parse_reference
 from inglenook.store import hub
 from inglenook.store.builtin import builtin_path
 from inglenook.store.gguf import FillIn, GGUFError, GGUFHeader, read_header
-from inglenook.store.hub_error import HubError
+from inglenook.store.hub_error import HubError, HubUnreachable, NoGGUF
 
 LONGEST_DEFAULT_CONTEXT = 8192
+_OTHER_ENGINE = "the engine mistralrs, which is not installed: pip install 'inglenook[mistralrs]'"
+NEEDS_ANOTHER_ENGINE = (
+    f"There is no GGUF file of it, which is what llama.cpp runs. Its other files need {_OTHER_ENGINE}. "
+    "Or name a GGUF of the same model."
+)
+UNREACHABLE = (
+    "It is not on this machine, and its hub gave no answer. Put its GGUF file here, or point HF_ENDPOINT at "
+    f"a mirror; without a GGUF file it needs {_OTHER_ENGINE}."
+)
 
 
 async def locate(model: ModelSettings) -> tuple[str, ModelSettings]:
@@ -44,7 +53,7 @@ def _folder(model: ModelSettings) -> str:
 
 
 def _locate(model: ModelSettings) -> tuple[str, ModelSettings]:
-    path = _file(model, hub.ensure)
+    path = _file(model, hub.ensure_gguf)
     try:
         header = read_header(path)
     except GGUFError as problem:
@@ -81,6 +90,8 @@ class FillIns:
 
 def _file(model: ModelSettings, have: Callable[[HubRef], Path | None]) -> Path:
     path = _place(model, have)
+    if path.is_dir():
+        raise EngineStartFailed(NEEDS_ANOTHER_ENGINE)
     if not path.is_file():
         raise EngineStartFailed("The model's file is not there. Look at its `path` in the settings.")
     return path
@@ -94,6 +105,14 @@ def _place(model: ModelSettings, have: Callable[[HubRef], Path | None]) -> Path:
         if isinstance(ref, HubRef):
             return have(ref) or Path()
     except (ValueError, HubError) as problem:
-        # What exactly may name a path or a host: that is for the log.
-        raise EngineStartFailed("The model cannot be had. The server's log says why.") from problem
+        raise cannot_be_had(problem) from problem
     return Path(os.path.expanduser(ref.path))
+
+
+def cannot_be_had(problem: ValueError | HubError) -> EngineStartFailed:
+    """``problem`` in words for a client. What exactly may name a path or a host: that is for the log."""
+    if isinstance(problem, NoGGUF):
+        return EngineStartFailed(NEEDS_ANOTHER_ENGINE)
+    if isinstance(problem, HubUnreachable):
+        return EngineStartFailed(UNREACHABLE)
+    return EngineStartFailed("The model cannot be had. The server's log says why.")

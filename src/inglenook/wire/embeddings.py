@@ -9,7 +9,7 @@ from __future__ import annotations
 import array
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -57,6 +57,10 @@ class Inputs:
 
     items: Sequence[str] | Sequence[Sequence[int]]
     is_list: bool
+    tokens: int | None = None
+    """What ``usage`` shall say where an API counts otherwise than the model does."""
+    written: Callable[[EmbeddingRequest, Vectors], Iterator[bytes]] | None = None
+    """Writes the answer, where an API has it otherwise."""
 
     def place(self, index: int | None) -> str:
         """What the client has to mend when one of them is wrong."""
@@ -83,10 +87,11 @@ def read_embedding(body: bytes) -> tuple[EmbeddingRequest, Inputs]:
             raise BadRequest("dimensions must be at least 1", param="dimensions")
         if "dense" not in request.kinds:
             raise BadRequest("dimensions is about dense embeddings only", param="dimensions")
-    return request, _inputs(bytes(request.input))
+    return request, read_inputs(bytes(request.input))
 
 
-def _inputs(raw: bytes) -> Inputs:
+def read_inputs(raw: bytes) -> Inputs:
+    """The inputs, from their JSON. Raises ``BadRequest``."""
     # The first item says what all of them must be, so that a wrong one can be named.
     begins = _BEGINNING.match(raw)
     assert begins is not None  # every part of it may be empty

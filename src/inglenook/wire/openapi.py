@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from inglenook.wire import openapi_native
 from inglenook.wire.openapi_failures import Failure, failures
 from inglenook.wire.openapi_fields import BOUNDED, CONSTRAINTS, FIELDS, SCHEMAS, bounds
 from inglenook.wire.openapi_operations import OPERATIONS, TAGS, Operation
@@ -23,12 +24,19 @@ Json = dict[str, Any]
 DESCRIPTION = """\
 Private language models on your own machines, behind the OpenAI API.
 
-Any OpenAI client works: give it this server's address with `/v1` as its base URL, and any text as the key.
+Any OpenAI client works: give it this server's address with `/v1` as its base URL, and as the key the one
+that its operator gave you; any text where the server asks for none.
 
 * **Every answer has an `x-request-id`.** Send one, up to 128 printable characters, and it is kept.
 * **Every error has one shape**, `{"error": {"message", "type", "param", "code"}}`. A path that does not exist
   is a 404 `not_found`, a wrong method a 405 `method_not_allowed`.
-* **A 503 lost nothing.** Send the same request again after `retry-after` seconds.
+* **A 429 or 503 lost nothing.** Send the same request again after `retry-after` seconds.
+* **Limits are told.** Where you have one, `x-ratelimit-limit-requests`, `-remaining-requests` and
+  `-reset-requests`, and the same three for `tokens`, say how much of your minute is left.
+* **Waiting is told.** An answer whose model was busy says in `x-inglenook-queue-position` where in line it began to
+  wait, and in `x-inglenook-queue-ms` for how long.
+* **A repetition is told.** Where the operator has switched the answer cache on, `x-inglenook-cache` is `hit`,
+  `miss` or `joined`; `cache-control: no-cache` in a request has its answer made anew.
 * **Nothing looks complete that is not.** A stream that breaks ends with an `error` event, without `[DONE]`.
 """
 _SCHEMA = "#/components/schemas/{name}"
@@ -47,10 +55,23 @@ def document(version: str) -> Json:
         },
         # Relative to where the document is served: right behind any proxy and under any prefix.
         "servers": [{"url": "./", "description": "This server"}],
-        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "paths": _paths(OPERATIONS, known),
+        "tags": [
+            *({"name": name, "description": text} for name, text in TAGS.items()),
+            {"name": openapi_native.TAG, "description": openapi_native.TAG_WORDS},
+        ],
+        "security": [{"bearer": []}, {"x-api-key": []}, {}],
+        "paths": {**_paths(OPERATIONS, known), **openapi_native.paths()},
         "components": {
             "schemas": _schemas(OPERATIONS),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "Where a key is needed."},
+                "x-api-key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "The same key.",
+                },
+            },
             "headers": _headers(),
             "parameters": _parameters(),
             "examples": {code: _example(failure) for code, failure in known.items()},
@@ -105,12 +126,14 @@ def _path_parameter(name: str, text: str) -> Json:
 
 
 def _success(operation: Operation) -> Json:
-    content: Json = {
-        "application/json": {
+    content: Json = {}
+    if operation.answer is None:
+        content["text/plain"] = {"schema": {"type": "string"}, "example": operation.text}
+    else:
+        content["application/json"] = {
             "schema": _ref(operation.answer),
             "examples": _examples(operation.answers),
         }
-    }
     if operation.event is not None:
         content["text/event-stream"] = {
             "schema": {
@@ -193,8 +216,8 @@ def _parameters() -> Json:
 def _schemas(operations: Iterable[Operation]) -> Json:
     shapes: list[type[Struct]] = []
     for operation in operations:
-        shapes += [operation.answer]
-        shapes += [shape for shape in (operation.request, operation.event) if shape is not None]
+        mentioned = (operation.answer, operation.request, operation.event)
+        shapes += [shape for shape in mentioned if shape is not None]
     _, components = msgspec.json.schema_components([*shapes, ErrorEnvelope], ref_template=_SCHEMA)
     return {name: _component(name, schema) for name, schema in sorted(components.items())}
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inglenook.errors import (
+    AtCapacity,
     BadRequest,
     BodyTooLarge,
+    ConnectTimeout,
     ContextLengthExceeded,
     EngineError,
     EngineLost,
     EngineStartFailed,
     EngineTimeout,
+    Forbidden,
     InglenookError,
     MethodNotAllowed,
     ModelLoading,
     ModelNotFound,
     NotFound,
     QueueFull,
+    RateLimited,
     RequestTimeout,
     ShuttingDown,
+    Unauthenticated,
     Unavailable,
+    UpstreamRefused,
 )
 
 
@@ -38,7 +44,7 @@ class Failure:
     @property
     def repeatable(self) -> bool:
         """Whether the answer says in ``retry-after`` when to ask again."""
-        return isinstance(self.example, Unavailable)
+        return isinstance(self.example, Unavailable | RateLimited)
 
 
 EVERYWHERE = ("internal_error",)
@@ -57,10 +63,14 @@ VECTORS = (
     "missing_required_parameter",
     "invalid_value",
     "body_too_large",
-    "engine_timeout",
 )
-"""What can be wrong with texts to embed or rerank, and with the time that they take."""
+"""What can be wrong with texts to embed or rerank."""
+KEY = ("invalid_api_key", "permission_denied")
+"""What can be wrong with who asks."""
 MODEL = (
+    *KEY,
+    "rate_limit_exceeded",
+    "at_capacity",
     "model_not_found",
     "context_length_exceeded",
     "unavailable",
@@ -70,13 +80,16 @@ MODEL = (
     "shutting_down",
     "engine_error",
     "engine_lost",
+    "engine_timeout",
+    "connect_timeout",
+    "upstream_refused",
 )
 """What a call that asks a model can meet, beside the errors of its body."""
 
 
 def failures() -> dict[str, Failure]:
     """Every code there is, by itself, in the order of the statuses."""
-    known = (*_callers(), *_servers(), *_later())
+    known = (*_access(), *_callers(), *_servers(), *_later())
     return {failure.code: failure for failure in known}
 
 
@@ -138,8 +151,35 @@ def _callers() -> tuple[Failure, ...]:
     )
 
 
-def _servers() -> tuple[Failure, ...]:
+def _access() -> tuple[Failure, ...]:
     return (
+        Failure(
+            BadRequest("The header host may be there once only.", code="invalid_header"),
+            "A header that decides who asks whom is there twice.",
+        ),
+        Failure(
+            Unauthenticated("This server needs an API key. Send it as `Authorization: Bearer KEY`."),
+            "No key, or one that is not known here, has expired or was revoked.",
+        ),
+        Failure(
+            Forbidden("Your API key is not for this model. GET /v1/models lists those it is for."),
+            "The key is good, but not for this model; or the server answers to this machine's names only.",
+        ),
+    )
+
+
+def _servers() -> tuple[Failure, ...]:
+    refused = {
+        "message": "top_k is not supported by this model.",
+        "type": "invalid_request_error",
+        "param": "top_k",
+    }
+    return (
+        Failure(
+            UpstreamRefused(400, refused),
+            "The upstream that has the model refused the request. Status, words and, if it has one, "
+            "code are its own.",
+        ),
         Failure(
             InglenookError("Something went wrong in the server. Its log has it as 5f1c7a9b2d3e4f60."),
             "A fault of the server's own. Its log has the request id.",
@@ -154,7 +194,12 @@ def _servers() -> tuple[Failure, ...]:
         ),
         Failure(
             EngineTimeout("The model's engine took longer than 300 seconds."),
-            "The texts take the model longer than `limits.embedding_timeout_seconds`. Send fewer at a time.",
+            "The texts take the model longer than `limits.embedding_timeout_seconds`, so send fewer at a "
+            "time; or an upstream sent nothing for as long as its `timeouts` allow.",
+        ),
+        Failure(
+            ConnectTimeout("The model's server did not take a connection in 5 seconds."),
+            "An upstream is out of reach, and was tried again.",
         ),
     )
 
@@ -164,6 +209,22 @@ def _later() -> tuple[Failure, ...]:
         Failure(
             Unavailable("The model is busy. Ask again in a few seconds.", retry_after=5),
             "Every slot of the model was taken for as long as a request may wait.",
+        ),
+        Failure(
+            RateLimited(
+                "You have used your 60 requests of this minute (requests_per_minute). "
+                "Ask again in 7 seconds.",
+                retry_after=7,
+            ),
+            "The client has used what it may have in a minute, or at once. The refusal costs it nothing.",
+        ),
+        Failure(
+            AtCapacity(
+                "The server is answering as many requests as it may (limits.max_concurrent_requests). "
+                "Ask again in 10 seconds.",
+                retry_after=10,
+            ),
+            "As many requests as `limits.max_concurrent_requests` are being answered already.",
         ),
         Failure(
             QueueFull("Too many requests are waiting for this model.", retry_after=5),

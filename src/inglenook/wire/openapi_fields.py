@@ -69,6 +69,7 @@ SCHEMAS: Words = {
     "EmbeddingRequest": "Texts to be made into vectors.",
     "RerankRequest": "A query, and documents to be put in the order in which they fit it.",
     "Document": "A document.",
+    "LoadRequest": "The model that is meant.",
     "Usage": "Tokens of one request, as the engine counted them.",
     "PromptTokensDetails": "More about the prompt's tokens.",
     "Timings": "llama.cpp's own count.",
@@ -134,6 +135,7 @@ FIELDS: dict[str, Words] = {
         "truncation_direction": "TEI's. Only `right`: the end is cut.",
     },
     "Document": {"text": "Its text."},
+    "LoadRequest": {"model": "An id from `GET /v1/models`, or an alias of one."},
     "StreamOptions": {
         "include_usage": "Send a last chunk with the token counts.",
         "include_obfuscation": "Passed on. Engines on this machine do not know it.",

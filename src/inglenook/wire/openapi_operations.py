@@ -9,8 +9,9 @@ from typing import Any
 from msgspec import Struct
 
 from inglenook.wire.embeddings import EmbeddingRequest
+from inglenook.wire.loading import LoadedModel, LoadRequest
 from inglenook.wire.openai import ChatRequest, CompletionRequest
-from inglenook.wire.openapi_failures import BODY, EVERYWHERE, MODEL, VECTORS
+from inglenook.wire.openapi_failures import BODY, EVERYWHERE, KEY, MODEL, VECTORS
 from inglenook.wire.openapi_schemas import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -46,9 +47,12 @@ class Operation:
     tag: str
     summary: str
     description: str
-    answer: type[Struct]
-    answers: Mapping[str, Json]
+    answer: type[Struct] | None
+    """``None``: it is text."""
+    answers: Mapping[str, Json] = field(default_factory=dict)
     """Example answers by name. Each must fit ``answer``."""
+    text: str = ""
+    """An example of an answer that is text."""
     request: type[Struct] | None = None
     requests: Mapping[str, Json] = field(default_factory=dict)
     """Example requests by name. Each must work with a server that has only the starter model."""
@@ -341,6 +345,17 @@ RERANK_TEI = Operation(
     errors=(*VECTORS, *MODEL, *EVERYWHERE),
 )
 
+_LOADING = (
+    *KEY,
+    "invalid_json",
+    "invalid_type",
+    "missing_required_parameter",
+    "invalid_value",
+    "body_too_large",
+    "model_not_found",
+    "shutting_down",
+    *EVERYWHERE,
+)
 _STARTER = {"id": "starter", "object": "model", "created": 1767225600, "owned_by": "inglenook"}
 
 LIST_MODELS = Operation(
@@ -349,9 +364,10 @@ LIST_MODELS = Operation(
     id="listModels",
     tag="Models",
     summary="List the models",
-    description="Every model that may be asked for, loaded or not, on this machine or upstream.",
+    description="Every model that you may ask for, loaded or not, on this machine or upstream.",
     answer=ModelList,
     answers={"models": {"object": "list", "data": [_STARTER]}},
+    errors=(*KEY, *EVERYWHERE),
 )
 
 GET_MODEL = Operation(
@@ -364,7 +380,43 @@ GET_MODEL = Operation(
     path_words={"model": "The model's id or an alias. It may hold slashes, escaped or not."},
     answer=Model,
     answers={"model": _STARTER},
-    errors=("model_not_found", *EVERYWHERE),
+    errors=(*KEY, "model_not_found", *EVERYWHERE),
+)
+
+LOAD_MODEL = Operation(
+    path="/v1/models/load",
+    method="post",
+    id="loadModel",
+    tag="Models",
+    summary="Load a model",
+    description=(
+        "Starts the model's engine and answers once it has given its first token, so that the next request "
+        "need not wait. A model that is loaded already is left as it is. Only for models that this server "
+        "runs itself."
+    ),
+    request=LoadRequest,
+    requests={"model": {"model": "starter"}},
+    answer=LoadedModel,
+    answers={"model": {"model": "starter", "state": "ready", "seconds": 0.612}},
+    errors=(*_LOADING, "model_loading", "model_load_failed"),
+)
+
+UNLOAD_MODEL = Operation(
+    path="/v1/models/unload",
+    method="post",
+    id="unloadModel",
+    tag="Models",
+    summary="Unload a model",
+    description=(
+        "Ends the model's engine, which gives all its memory back, once it has finished the answers that it "
+        "is giving: no answer is cut off. The next request for the model loads it again. Only for models "
+        "that this server runs itself."
+    ),
+    request=LoadRequest,
+    requests={"model": {"model": "starter"}},
+    answer=LoadedModel,
+    answers={"model": {"model": "starter", "state": "stopped", "seconds": 0.104}},
+    errors=(*_LOADING, "unavailable"),
 )
 
 HEALTH = Operation(
@@ -378,6 +430,25 @@ HEALTH = Operation(
     answers={"ok": {"status": "ok", "version": "0.1.0", "models": {"starter": "ready"}}},
 )
 
+METRICS = Operation(
+    path="/metrics",
+    method="get",
+    id="getMetrics",
+    tag="Server",
+    summary="Ask for the server's metrics",
+    description=(
+        "For Prometheus, in its text format, or in OpenMetrics' for a client that asks for it with `accept`. "
+        "An operator may ask for a key here, or switch it off, which makes it a 404."
+    ),
+    answer=None,
+    text=(
+        "# HELP inglenook_num_requests_running Requests that hold a turn of the model now.\n"
+        "# TYPE inglenook_num_requests_running gauge\n"
+        'inglenook_num_requests_running{model="starter"} 1.0\n'
+    ),
+    errors=(*KEY, *EVERYWHERE),
+)
+
 OPERATIONS: tuple[Operation, ...] = (
     CHAT,
     COMPLETIONS,
@@ -387,6 +458,9 @@ OPERATIONS: tuple[Operation, ...] = (
     RERANK_TEI,
     LIST_MODELS,
     GET_MODEL,
+    LOAD_MODEL,
+    UNLOAD_MODEL,
     HEALTH,
+    METRICS,
 )
 """In the order in which the document and the page have them."""

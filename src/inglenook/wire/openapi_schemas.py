@@ -332,7 +332,13 @@ class ErrorDetail(Struct):
 
     message: Annotated[str, Meta(description="One sentence for people, with the mend.")]
     type: Annotated[
-        Literal["invalid_request_error", "server_error"],
+        Literal[
+            "invalid_request_error",
+            "authentication_error",
+            "permission_error",
+            "rate_limit_error",
+            "server_error",
+        ],
         Meta(description="Whose turn it is: the caller's, or the server's."),
     ]
     param: Annotated[str | None, Meta(description="The field to mend, such as `messages[0].role`.")]

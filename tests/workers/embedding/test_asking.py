@@ -104,12 +104,17 @@ def test_flags() -> None:
     assert (plain.socket, plain.backend) == ("s", "bge_m3")
     assert (plain.model.normalize, plain.model.dimension, plain.model.context) == (None, 768, 0)
     flags = "--model m --pooling cls --no-normalize --dimension 8 --trust-remote-code --batch-tokens 9"
-    full = read_settings((*needed, *flags.split(), "--threads", "2", "--context", "7")).model
+    full = read_settings(
+        (*needed, *flags.split(), "--threads", "2", "--context", "7", "--precision", "bfloat16")
+    ).model
     assert (full.model, full.pooling, full.normalize, full.dimension) == ("m", "cls", False, 8)
     assert (full.trust_remote_code, full.batch_tokens, full.threads, full.context) == (True, 9, 2, 7)
+    assert (plain.model.precision, full.precision) == ("", "bfloat16")
 
 
-@pytest.mark.parametrize("flags", ["--backend x", "--dimension 0", "--threads -1", "--context x"])
+@pytest.mark.parametrize(
+    "flags", ["--backend x", "--dimension 0", "--precision half", "--threads -1", "--context x"]
+)
 def test_a_wrong_call_exits_with_2(flags: str) -> None:
     """As every program does."""
     with pytest.raises(SystemExit) as exit_info:

@@ -74,6 +74,15 @@ def test_vectors_are_those_of_the_library(worker: Running, library: SentenceTran
     np.testing.assert_allclose(norms, np.ones(len(TEXTS)), atol=1e-5)
 
 
+def test_bfloat16_comes_close_to_the_library(start: Start, minilm: str, library: SentenceTransformer) -> None:
+    """Where it is asked for; vectors still have the length that is promised."""
+    worker = start("--backend", "sentence_transformers", "--model", minilm, "--precision", "bfloat16")
+    made, expected = worker.embed(*TEXTS).dense, encode(library, TEXTS)
+    assert (made * expected).sum(axis=1).min() > 0.999
+    assert np.abs(made - expected).max() > 1e-5
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), np.ones(len(TEXTS)), atol=1e-5)
+
+
 def test_the_model_says_what_it_is(worker: Running) -> None:
     """Its context is the one that it was trained with, not the one it has positions for."""
     props = worker.get("/props").head

@@ -24,7 +24,8 @@ WORDS = (
     "river stone garden winter letter window market silver morning engine summer bridge paper forest "
     "candle harbor island mirror shadow valley the of and to in a is that for it was on are as with"
 ).split()
-WIDTH = 32
+WIDTH = 64
+"""Wide enough for `backends.linear`."""
 BERT_CONTEXT = 64
 XLM_CONTEXT = 96
 

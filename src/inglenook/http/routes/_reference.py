@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from inglenook.wire import openapi_native
 from inglenook.wire.openapi_failures import Failure
 
 Json = dict[str, Any]
@@ -48,7 +49,8 @@ def error_table(known: Iterable[Failure]) -> str:
 def _operations(document: Json) -> Iterable[tuple[str, str, Json]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            yield path, method, operation
+            if openapi_native.TAG not in operation["tags"]:  # swagger-ui has those
+                yield path, method, operation
 
 
 def _operation(path: str, method: str, operation: Json, components: Json) -> str:
@@ -63,11 +65,14 @@ def _operation(path: str, method: str, operation: Json, components: Json) -> str
         parts.append(_shape("Request", content["schema"], components, is_open=True))
         parts.append(_requests(content["examples"]))
     answer = operation["responses"]["200"]["content"]
-    parts.append(_shape("Answer", answer["application/json"]["schema"], components))
-    parts += [
-        _sample(f"Example answer: {name}", example["value"])
-        for name, example in answer["application/json"]["examples"].items()
-    ]
+    if whole := answer.get("application/json"):
+        parts.append(_shape("Answer", whole["schema"], components))
+        parts += [
+            _sample(f"Example answer: {name}", example["value"])
+            for name, example in whole["examples"].items()
+        ]
+    if text := answer.get("text/plain"):
+        parts.append(_sample("Example answer", text["example"]))
     if stream := answer.get("text/event-stream"):
         chunk = stream["schema"]["contentSchema"]
         parts.append(_shape("Event of a stream", chunk, components))

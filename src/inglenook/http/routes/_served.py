@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from inglenook.http.asgi import Headers, Scope
+from inglenook.http.compress import takes_gzip as names_gzip
 from inglenook.http.exchange import Exchange
 
 HTML = b"text/html; charset=utf-8"
@@ -28,6 +29,7 @@ ASK_AGAIN = b"no-cache"
 BASE = "{{base}}"
 """Stands in a page for the address that its reader called."""
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,17 @@ async def _answer(exchange: Exchange, packed: bytes, kind: bytes, cache: bytes) 
 
 def takes_gzip(scope: Scope) -> bool:
     """Whether the client's ``accept-encoding`` names gzip, other than to refuse it."""
-    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding")
-    for coding in accepted.lower().split(b","):
-        name, _, weight = coding.replace(b" ", b"").partition(b";q=")
-        if name == b"gzip":
-            return not weight or weight.strip(b"0.") != b""
-    return False
+    return names_gzip(b",".join(value for name, value in scope["headers"] if name == b"accept-encoding"))
 
 
 def base_url(scope: Scope) -> str:
-    """The address that the client called, as far as we can know it: a proxy may stand before us."""
+    """The address that the client called, as far as we can know it: a proxy may stand before us.
+
+    With the prefix under which another program has mounted us.
+    """
+    prefix = scope.get("root_path", "").rstrip("/")
+    prefix = prefix if _PREFIX.fullmatch(prefix) else ""
     for name, value in scope["headers"]:
         if name == b"host" and _HOST.fullmatch(value):
-            return f"{scope.get('scheme', 'http')}://{value.decode()}"
-    return "http://127.0.0.1:8000"
+            return f"{scope.get('scheme', 'http')}://{value.decode()}{prefix}"
+    return f"http://127.0.0.1:8000{prefix}"

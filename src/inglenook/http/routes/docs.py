@@ -24,6 +24,8 @@ def routes() -> Routes:
     described = document(__version__)
     shipped = _shipped(files("inglenook.http") / "assets")
     marks = {f"{{{{{path}}}}}": f"{path}?v={file.mark}" for path, file in shipped.items()}
+    # Its own address is where its paths begin.
+    further_down = described | {"servers": [{**described["servers"][0], "url": "../"}]}
     handlers: dict[str, Handler] = {
         **{f"/{path}": file for path, file in shipped.items()},
         "/openapi.json": File.of(msgspec.json.encode(described), JSON, ASK_AGAIN),
@@ -33,7 +35,7 @@ def routes() -> Routes:
         # Where other servers have these.
         "/docs/": _moved("../docs"),
         "/redoc": _moved("docs"),
-        "/api/openapi.json": _moved("../openapi.json"),
+        "/api/openapi.json": File.of(msgspec.json.encode(further_down), JSON, ASK_AGAIN),
     }
     return {path: {"GET": handler} for path, handler in handlers.items()}
 

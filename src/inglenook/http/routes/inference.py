@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from inglenook.gateway.cached import CachedGateway
 from inglenook.gateway.gateway import Gateway
+from inglenook.gateway.noting import noted
 from inglenook.gateway.reply import Reply
 from inglenook.http.edge import Handler
 from inglenook.http.exchange import Departure, Exchange
@@ -13,11 +15,11 @@ from inglenook.wire.check import R, check_chat, check_completion, reader
 from inglenook.wire.openai import ChatRequest, CompletionRequest
 
 
-def chat(gateway: Gateway, max_body: int) -> Handler:
+def chat(gateway: Gateway | CachedGateway, max_body: int) -> Handler:
     return _posted(reader(ChatRequest, check_chat), gateway.chat, max_body)
 
 
-def completions(gateway: Gateway, max_body: int) -> Handler:
+def completions(gateway: Gateway | CachedGateway, max_body: int) -> Handler:
     return _posted(reader(CompletionRequest, check_completion), gateway.complete, max_body)
 
 
@@ -30,6 +32,7 @@ def _posted(
         body = await exchange.body(max_body)
         request = read(body)
         with Departure(exchange):
-            await serve(exchange.call, request, body, exchange)
+            call = exchange.call
+            await serve(call, request, body, noted(call.trace, request, body, exchange))
 
     return handle

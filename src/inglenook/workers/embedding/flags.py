@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from inglenook.workers.embedding.backends.base import ModelSettings
 
 BACKENDS = ("deterministic", "static", "sentence_transformers", "bge_m3", "cross_encoder")
+PRECISIONS = ("", "float32", "bfloat16")
 POOLINGS = ("", "mean", "cls", "last", "max")
 
 
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--dimension", type=_positive, default=768, metavar="N", help="of deterministic vectors")
     add("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
+    add("--precision", default="", choices=PRECISIONS, help="what to multiply in (default: the files')")
     add(
         "--batch-tokens", type=_natural, default=0, metavar="N", help="padded tokens of a batch, 0: automatic"
     )

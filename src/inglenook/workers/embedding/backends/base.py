@@ -180,6 +180,8 @@ class ModelSettings:
     dimension: int = 768
     """Only for `deterministic`."""
     trust_remote_code: bool = False
+    precision: str = ""
+    """"float32" or "bfloat16"; empty: as the model's files are."""
     batch_tokens: int = 0
     """0: the backend's choice."""
     threads: int = 0

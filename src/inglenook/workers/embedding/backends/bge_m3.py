@@ -6,6 +6,7 @@ but the first.
 """
 
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from inglenook.workers.embedding.backends.base import (
     ModelSettings,
     Vectors,
 )
+from inglenook.workers.embedding.backends.linear import hastened
 from inglenook.workers.embedding.backends.tokens import Reader, Tokens
 from inglenook.workers.embedding.backends.torch_model import (
     Machine,
@@ -66,7 +68,7 @@ class BgeM3:
         self._machine.claim(alone=alone)
         batch = {name: value.to(self._encoder.device) for name, value in self._reader.pad(items).items()}
         with torch.inference_mode():
-            hidden = self._encoder(**batch).last_hidden_state
+            hidden = self._encoder(**batch).last_hidden_state.float()
             return Vectors(
                 dense=self._dense(hidden) if "dense" in kinds else None,
                 sparse=self._sparse(hidden, items) if "sparse" in kinds else None,
@@ -103,6 +105,10 @@ def load(settings: ModelSettings) -> Batched:
     machine = prepare(settings)
     if settings.pooling not in ("", "cls"):
         raise ValueError("BGE-M3 pools by cls, and no other way")
+    return hastened(partial(_load, settings, machine), settings)
+
+
+def _load(settings: ModelSettings, machine: Machine) -> tuple[torch.nn.Module, Batched]:
     folder = _folder(settings.model)
     encoder = AutoModel.from_pretrained(folder, weights_only=True, dtype=torch.float32).to(device()).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -117,7 +123,7 @@ def load(settings: ModelSettings) -> Batched:
         kinds=("dense", *heads),
         batching=machine.batching,
     )
-    return BgeM3(encoder, heads, tokenizer, facts, machine)
+    return encoder, BgeM3(encoder, heads, tokenizer, facts, machine)
 
 
 def _folder(model: str) -> Path:

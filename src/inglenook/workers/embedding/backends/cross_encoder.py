@@ -1,6 +1,7 @@
 """Rerankers that the sentence-transformers library loads as `CrossEncoder`: one raw score for a pair."""
 
 from collections.abc import Sequence, Set
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from inglenook.workers.embedding.backends.base import (
     TooLong,
     Vectors,
 )
+from inglenook.workers.embedding.backends.linear import hastened
 from inglenook.workers.embedding.backends.sentence_transformers import default_prompt, reads_text
 from inglenook.workers.embedding.backends.tokens import Reader, Tokens
 from inglenook.workers.embedding.backends.torch_model import (
@@ -94,6 +96,10 @@ class AnyPair:
 def load(settings: ModelSettings) -> Reranker:
     """Load the model; whatever the library raises says why it cannot be."""
     machine = prepare(settings)
+    return hastened(partial(_load, settings, machine), settings)
+
+
+def _load(settings: ModelSettings, machine: Machine) -> tuple[torch.nn.Module, Reranker]:
     model = CrossEncoder(settings.model, device=device(), trust_remote_code=settings.trust_remote_code)
     model.eval()
     if model.num_labels != 1:
@@ -106,4 +112,4 @@ def load(settings: ModelSettings) -> Reranker:
         batching=machine.batching,
     )
     plain = reads_text(model[0]) and not default_prompt(model)
-    return (PairEncoder if plain else AnyPair)(model, facts, machine)
+    return model, (PairEncoder if plain else AnyPair)(model, facts, machine)

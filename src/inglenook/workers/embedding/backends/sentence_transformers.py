@@ -5,6 +5,7 @@ are known before a batch is made, and nothing is cut in silence. Our vectors are
 """
 
 from collections.abc import Sequence, Set
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from inglenook.workers.embedding.backends.base import (
     TooLong,
     Vectors,
 )
+from inglenook.workers.embedding.backends.linear import hastened
 from inglenook.workers.embedding.backends.tokens import Reader, Tokens
 from inglenook.workers.embedding.backends.torch_model import (
     Machine,
@@ -72,7 +74,7 @@ class TextEncoder:
         device = self._model.device
         features = {name: _moved(value, device) for name, value in features.items()}
         with torch.inference_mode():
-            vectors = self._model(features)["sentence_embedding"][:, : self.facts.dimension]
+            vectors = self._model(features)["sentence_embedding"][:, : self.facts.dimension].float()
             if self._normalize:
                 vectors = torch.nn.functional.normalize(vectors, dim=1)
             return Vectors(dense=to_numpy(vectors))
@@ -130,6 +132,10 @@ class AnyModel:
 def load(settings: ModelSettings) -> Batched:
     """Load the model; whatever the library raises says why it cannot be."""
     machine = prepare(settings)
+    return hastened(partial(_load, settings, machine), settings)
+
+
+def _load(settings: ModelSettings, machine: Machine) -> tuple[torch.nn.Module, Batched]:
     model = SentenceTransformer(settings.model, device=device(), trust_remote_code=settings.trust_remote_code)
     model.eval()
     if settings.pooling:
@@ -138,8 +144,10 @@ def load(settings: ModelSettings) -> Batched:
         _leave_length(model)
     has = any(isinstance(module, Normalize) for module in model)
     facts = _facts(model, settings, machine, normalized=has or bool(settings.normalize))
+    # What was normalised in bfloat16 has a length of 1 to two places.
+    again = not has or settings.precision == "bfloat16"
     kind = TextEncoder if reads_text(model[0]) else AnyModel
-    return kind(model, facts, machine, normalize=bool(settings.normalize) and not has)
+    return model, kind(model, facts, machine, normalize=facts.normalized and again)
 
 
 def _facts(

@@ -1,0 +1,277 @@
+"""The gateway with a memory: the same request of the same client is given the same answer, without a turn.
+
+Answers are kept only when they were complete. Requests that come while the same is under way join it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+
+from inglenook.config.settings import CacheSettings, Settings
+from inglenook.errors import ShuttingDown
+from inglenook.gateway.embed import Embeddings
+from inglenook.gateway.flight import Flight, Listener, Room
+from inglenook.gateway.gateway import Gateway
+from inglenook.gateway.reply import Reply, send
+from inglenook.policy.cache_key import is_repeatable, model_identity, owner, request_key, upstream_identity
+from inglenook.policy.client import NOBODY
+from inglenook.store.answer_file import AnswerFile
+from inglenook.store.answers import Answer, Answers
+from inglenook.store.file_stamps import stamps
+from inglenook.telemetry.call import Call
+from inglenook.wire import sse
+from inglenook.wire.embeddings import EmbeddingRequest, Inputs
+from inglenook.wire.openai import ChatRequest, CompletionRequest, read_tail
+from inglenook.wire.rerank import Reranking
+
+Generation = ChatRequest | CompletionRequest
+
+
+Work = Callable[[Reply], Awaitable[None]]
+"""Makes the answer and gives it to the reply."""
+Check = Callable[[bytes, bool], bool]
+"""Whether an answer, or all events of a stream (then ``True``), is complete and good."""
+
+LOAD_SECONDS = 5.0
+"""How long a start waits for the answers on disk. They are used whenever they come."""
+_FINISH = b'"finish_reason"'  # with bare quotes: within a text they would be escaped
+LARGEST_ERROR = 1 << 16
+# RFC 9111: what lies between us and the client must not keep what is one client's.
+_ALWAYS = [(b"cache-control", b"no-store"), (b"vary", b"authorization")]
+_HIT = [(b"x-inglenook-cache", b"hit"), *_ALWAYS]
+_MISS = [(b"x-inglenook-cache", b"miss"), *_ALWAYS]
+_JOINED = [(b"x-inglenook-cache", b"joined"), *_ALWAYS]
+
+
+class Cache:
+    """Answers kept, and requests under way. Used from one event loop only."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self.answers = Answers(settings)
+        self.file = AnswerFile(settings) if settings.directory else None
+        self._room = Room(int(settings.max_mb * 2**20))
+        self._flights: dict[bytes, Flight] = {}
+
+    @property
+    def under_way(self) -> int:
+        """Requests that others could join, or could if they were not too large or too slow."""
+        return len(self._flights)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What was kept on disk is there inside this block."""
+        if self.file is None:
+            yield
+            return
+        try:
+            loaded = asyncio.wrap_future(self.file.start())
+            loaded.add_done_callback(lambda done: self.answers.adopt(done.result(), time.monotonic()))
+            await asyncio.wait((loaded,), timeout=LOAD_SECONDS)
+            yield
+        finally:
+            self.file.close()
+
+    def find(self, call: Call, key: bytes) -> Answer | Flight | None:
+        """What there is for a request already: an answer, or one under way that may be joined."""
+        if call.freshness == "no-cache":
+            return None
+        answer = self.answers.get(key, time.monotonic())
+        if answer is not None:
+            return answer
+        flight = self._flights.get(key)
+        return flight if flight is not None and flight.is_open else None
+
+    async def give(self, call: Call, found: Answer | Flight, reply: Reply) -> None:
+        """Answer ``call`` by what was found. Raises what the work of a joined one raises: a failure is that
+        of all who waited. It has been through all retries, and each of them trying once more would turn one
+        failure into many.
+        """
+        if isinstance(found, Flight):
+            await _join(found, call, reply)
+        else:
+            await _replay(call, found, reply)
+
+    async def fill(self, call: Call, key: bytes, reply: Reply, work: Work, check: Check) -> None:
+        """Do the work for ``call`` and all who join it; keep an answer that passes the ``check``."""
+        call.cache = "miss"
+        call.headers += _MISS
+        flight = Flight(call, reply, self._room, self.answers.largest)
+        self._flights[key] = flight
+        call.departed = flight.departed
+        try:
+            await work(flight)
+            self._keep(key, flight, check)
+            flight.land()
+        except asyncio.CancelledError:
+            flight.land(ShuttingDown("The server is shutting down."))
+            flight.abandon()
+            raise
+        except Exception as failure:
+            flight.land(failure)  # and ``rest`` raises it here too
+        finally:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        await flight.rest()
+
+    def _keep(self, key: bytes, flight: Flight, check: Check) -> None:
+        call, answer = flight.call, flight.answer
+        # Another model's answer is a makeshift, and not what was asked for.
+        if call.instead_of or (answer is None and not flight.recorded):
+            return
+        body, content_type = answer or (b"".join(flight.runs), call.stream_type)
+        if not check(body, answer is None):
+            return
+        made = Answer(body, content_type, answer is None, call.usage, time.monotonic())
+        if self.answers.put(key, made) and self.file is not None:
+            self.file.put(key, made)
+
+
+class CachedGateway:
+    """Stands before ``Gateway``, for the two routes that generate."""
+
+    def __init__(self, gateway: Gateway, cache: Cache, settings: Settings, keys: Keys) -> None:
+        self._gateway, self._cache, self._keys = gateway, cache, keys
+        self._sampled = settings.cache.sampled
+        self._cold = frozenset(model.id for model in settings.models if model.defaults.temperature == 0)
+
+    async def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> None:
+        """``POST /v1/chat/completions``, as ``Gateway.chat`` has it."""
+        key = self._key(b"chat", call, request, body)
+        if key is None:
+            await self._gateway.chat(call, request, body, reply)
+        elif (found := self._cache.find(call, key)) is not None:
+            self._gateway.route(call, request.model, "chat")
+            await self._cache.give(call, found, reply)
+        else:
+            work = partial(self._gateway.chat, call, request, body)
+            await self._cache.fill(call, key, reply, work, is_finished)
+
+    async def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> None:
+        """``POST /v1/completions``, as ``Gateway.complete`` has it."""
+        key = self._key(b"completions", call, request, body)
+        if key is None:
+            await self._gateway.complete(call, request, body, reply)
+        elif (found := self._cache.find(call, key)) is not None:
+            self._gateway.route(call, request.model, "chat")
+            await self._cache.give(call, found, reply)
+        else:
+            work = partial(self._gateway.complete, call, request, body)
+            await self._cache.fill(call, key, reply, work, is_finished)
+
+    def _key(self, route: bytes, call: Call, request: Generation, body: bytes) -> bytes | None:
+        if not (self._sampled or is_repeatable(request, cold=self._is_cold(request))):
+            return None
+        call.stream = bool(request.stream)
+        call.model = self._gateway.catalog.resolve(request.model).id
+        return self._keys.of(route, call, body)
+
+    def _is_cold(self, request: Generation) -> bool:
+        return bool(self._cold) and self._gateway.catalog.resolve(request.model).id in self._cold
+
+
+class CachedEmbeddings:
+    """Stands before ``Embeddings``: the same texts have the same vectors and scores."""
+
+    def __init__(self, embeddings: Embeddings, gateway: Gateway, cache: Cache, keys: Keys) -> None:
+        self._embeddings, self._gateway, self._cache, self._keys = embeddings, gateway, cache, keys
+
+    async def embed(
+        self, call: Call, request: EmbeddingRequest, inputs: Inputs, body: bytes, reply: Reply
+    ) -> None:
+        """``POST /v1/embeddings``, as ``Embeddings.embed`` has it."""
+        key = self._key(b"embeddings", call, request.model, body)
+        if key is not None and (found := self._cache.find(call, key)) is not None:
+            self._gateway.route(call, request.model, "embed")
+            await self._cache.give(call, found, reply)
+        else:
+            await self._fill(call, key, reply, partial(self._embeddings.embed, call, request, inputs, body))
+
+    async def rerank(self, call: Call, asked: Reranking, path: str, body: bytes, reply: Reply) -> None:
+        """``POST /v1/rerank``, ``/v2/rerank`` and ``/rerank``, as ``Embeddings.rerank`` has it."""
+        name = asked.request.model or self._embeddings.reranker()
+        key = self._key(path.encode(), call, name, body)
+        if key is not None and (found := self._cache.find(call, key)) is not None:
+            self._gateway.route(call, name, "rerank", "embed")
+            await self._cache.give(call, found, reply)
+        else:
+            await self._fill(call, key, reply, partial(self._embeddings.rerank, call, asked, path, body))
+
+    def _key(self, route: bytes, call: Call, name: str, body: bytes) -> bytes | None:
+        call.model = self._gateway.catalog.resolve(name).id
+        return self._keys.of(route, call, body)
+
+    async def _fill(self, call: Call, key: bytes | None, reply: Reply, work: Work) -> None:
+        if key is None:
+            await work(reply)
+        else:
+            await self._cache.fill(call, key, reply, work, is_good)
+
+
+class Keys:
+    """The keys of requests to the models that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._shared = settings.cache.shared
+        self._identities = _identities(settings)
+
+    def of(self, route: bytes, call: Call, body: bytes) -> bytes | None:
+        """The key of a request whose model is known; ``None`` where its answer is not to be kept."""
+        identity = self._identities.get(call.model)
+        if identity is None or call.freshness == "no-store":
+            return None
+        asker = owner(NOBODY if self._shared else call.client)
+        return request_key(route, identity, asker, body, strict=self._shared)
+
+
+def _identities(settings: Settings) -> Mapping[str, bytes]:
+    urls: dict[str, list[str]] = {}
+    for upstream in settings.upstreams:
+        for name in upstream.models:
+            urls.setdefault(name, []).append(upstream.url)
+    remote = {name: upstream_identity(name, where) for name, where in urls.items()}
+    return remote | {model.id: model_identity(model, stamps(model)) for model in settings.models}
+
+
+async def _replay(call: Call, answer: Answer, reply: Reply) -> None:
+    call.cache, call.usage = "hit", answer.usage
+    call.headers += _HIT
+    call.answered, call.first_at = True, time.monotonic()
+    if answer.is_stream:
+        call.stream_type = answer.content_type
+        await send(reply, answer.body)
+        await reply.end()
+    else:
+        await reply.whole(answer.body, answer.content_type)
+
+
+async def _join(flight: Flight, call: Call, reply: Reply) -> None:
+    call.cache = "joined"
+    call.headers += _JOINED
+    listener = Listener(flight, call, reply)
+    flight.board(listener)
+    try:
+        await listener.listen()
+    finally:
+        flight.leave(listener)
+        call.usage, call.upstream = flight.call.usage, flight.call.upstream
+
+
+def is_finished(body: bytes, is_stream: bool) -> bool:
+    """The last choice that speaks of its end has come to it, and a stream to its own."""
+    if is_stream and b"[DONE]" not in body[-len(sse.DONE) - 4 :]:
+        return False
+    at = body.rfind(_FINISH)
+    after = at + len(_FINISH)
+    return at >= 0 and body[after : after + 8].lstrip(b": \t\r\n").startswith(b'"')
+
+
+def is_good(body: bytes, is_stream: bool) -> bool:
+    """An upstream may say with status 200 that something went wrong."""
+    if len(body) > LARGEST_ERROR:
+        return True
+    tail = read_tail(body)
+    return tail is None or tail.error is None

@@ -1,0 +1,185 @@
+"""The routes that earlier systems had, for the API's description: what is below ``/api``, probes, bare paths.
+
+Written out here and not made of tables: their errors and streams have shapes of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+TAG = "As earlier systems had it"
+TAG_WORDS = (
+    "Routes for programs that were written for another server. Below `/api` an error is "
+    '`{"error": text, "code": CODE}`, or plain text for a body that cannot be read, a value out of its range is '
+    "moved into it, and a stream ends without `[DONE]`."
+)
+_MODEL = "starter"
+_ID = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
+_LATER = {**_ID, "retry-after": {"$ref": "#/components/headers/retry-after"}}
+
+_TEXT = {"type": "string"}
+_NUMBER = {"type": ["number", "null"]}
+_OPTIONS: Json = {
+    "temperature": {**_NUMBER, "description": "How freely tokens are chosen, 0 to 2."},
+    "top_p": {**_NUMBER, "description": "Choose among the likeliest tokens of this probability, 0 to 1."},
+    "max_tokens": {"type": ["integer", "null"], "minimum": 0, "description": "The most tokens to generate."},
+    "stop": {
+        "anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "null"}],
+        "description": "Text that ends the answer and is not part of it.",
+    },
+}
+_ASKED = {**_TEXT, "description": "A name that `GET /api/llms` has."}
+_MESSAGE: Json = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "role": {**_TEXT, "description": "`system`, `user` or `assistant`; another counts as `user`."},
+        "content": {**_TEXT, "description": "The message's text."},
+    },
+}
+_ENDED: Json = {
+    "model": {**_TEXT, "description": "The model that was asked."},
+    "tokens_generated": {"type": "integer", "description": "Tokens of the answer."},
+    "finish_reason": {
+        "enum": ["eos", "length", "stop", "error"],
+        "description": "`eos`: the model was done, or a `stop` came; `length`: the token limit.",
+    },
+}
+GENERATE = {
+    "type": "object",
+    "required": ["model", "prompt"],
+    "properties": {"model": _ASKED, "prompt": {**_TEXT, "description": "What to answer."}, **_OPTIONS},
+}
+CHAT = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {
+        "model": _ASKED,
+        "messages": {"type": "array", "minItems": 1, "items": _MESSAGE, "description": "The conversation."},
+        **_OPTIONS,
+    },
+}
+_GENERATED = {"type": "object", "properties": {"text": {**_TEXT, "description": "The answer."}, **_ENDED}}
+_ANSWERED = {"type": "object", "properties": {"message": _MESSAGE, **_ENDED}}
+_LLM = {
+    "type": "object",
+    "required": ["id", "name", "description", "capabilities"],
+    "properties": {
+        "id": _TEXT,
+        "name": _TEXT,
+        "description": _TEXT,
+        "size": _TEXT,
+        "capabilities": {"type": "array", "items": _TEXT},
+    },
+}
+_ERROR = {"type": "object", "properties": {"error": _TEXT, "code": _TEXT}}
+_STATUS = {"type": "object", "properties": {"status": _TEXT}}
+_READY = {"type": "object", "properties": {"status": _TEXT, "llm_models_loaded": {"type": "boolean"}}}
+
+PROMPT = {"model": _MODEL, "prompt": "What is the capital of France?"}
+TALK = {"model": _MODEL, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+_END = {"model": _MODEL, "tokens_generated": 8, "finish_reason": "eos"}
+_PARIS = "The capital of France is Paris."
+_BUSY = {
+    "error": "Service temporarily at capacity",
+    "message": "Too many concurrent LLM requests. Please retry after a short delay.",
+    "retry_after_seconds": 10,
+}
+
+
+def paths() -> Json:
+    """The path items of all of them."""
+    return {
+        "/api/llms": _get("listLlms", "List the models, as an array", {"type": "array", "items": _LLM}),
+        "/api/generate": _ask(
+            "generate", "Answer a prompt", (GENERATE, PROMPT), _json(_GENERATED, {"text": _PARIS, **_END})
+        ),
+        "/api/generate/stream": _ask(
+            "generateStream",
+            "Answer a prompt, as a stream of text",
+            (GENERATE, PROMPT),
+            _events("Each event's data is a piece of the text itself.", "data: The\n\ndata:  capital\n\n"),
+        ),
+        "/api/chat": _ask(
+            "chat",
+            "Answer a conversation",
+            (CHAT, TALK),
+            _json(_ANSWERED, {"message": {"role": "assistant", "content": _PARIS}, **_END}),
+        ),
+        "/api/chat/stream": _ask(
+            "chatStream",
+            "Answer a conversation, as a stream",
+            (CHAT, TALK),
+            _events('Each event is `{"content": text}`.', 'data: {"content":"The"}\n\n'),
+        ),
+        "/health/live": _get("getLive", "Ask whether the server answers", _STATUS),
+        "/health/ready": _with_503(
+            _get("getReady", "Ask whether it may be sent requests", _READY),
+            _json(_READY, {"status": "not_ready", "llm_models_loaded": False}),
+        ),
+        "/chat/completions": _alias("bareChatCompletion", "/v1/chat/completions", "ChatRequest", TALK),
+        "/completions": _alias("bareCompletion", "/v1/completions", "CompletionRequest", PROMPT),
+    }
+
+
+def _json(schema: Json, example: Any) -> Json:
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+def _events(words: str, example: str) -> Json:
+    return {"text/event-stream": {"schema": {"type": "string", "description": words}, "example": example}}
+
+
+def _get(name: str, summary: str, answer: Json) -> Json:
+    operation = _described(name, summary, summary + ".")
+    responses = {"200": _response("The answer.", {"application/json": {"schema": answer}})}
+    return {"get": {**operation, "responses": responses}}
+
+
+def _with_503(path: Json, content: Json) -> Json:
+    path["get"]["responses"]["503"] = _response("Not now.", content, _LATER)
+    return path
+
+
+def _ask(name: str, summary: str, request: tuple[Json, Json], answer: Json) -> Json:
+    schema, example = request
+    busy = {"application/json": {"schema": _ERROR, "examples": {"capacity": {"value": _BUSY}}}}
+    return {
+        "post": {
+            **_described(name, summary, summary + ". What does not fit right now is refused at once."),
+            "requestBody": {"required": True, "content": _json(schema, example)},
+            "responses": {
+                "200": _response("The answer.", answer),
+                "400": _response("`UNSUPPORTED_MODEL`, `BAD_REQUEST`, or what is wrong with the body.", _json(_ERROR, {"error": "Unsupported model: Model x is not in the allowed models list", "code": "UNSUPPORTED_MODEL"})),
+                "500": _response("`GENERATION_ERROR` or `INTERNAL_ERROR`.", {"application/json": {"schema": _ERROR}}),
+                "503": _response("As many requests as may are running, or `MODEL_LOAD_ERROR`.", busy, _LATER),
+            },
+        }
+    }  # fmt: skip
+
+
+def _alias(name: str, path: str, request: str, example: Json) -> Json:
+    schema = {"$ref": f"#/components/schemas/{request}"}
+    return {
+        "post": {
+            **_described(name, f"The same as {path}", f"`POST {path}`, for clients that leave out the `/v1`."),
+            "requestBody": {"required": True, "content": _json(schema, example)},
+            "responses": {"200": _response(f"The answer of `{path}`.", {"application/json": {"schema": {}}})},
+        }
+    }
+
+
+def _described(name: str, summary: str, description: str) -> Json:
+    return {
+        "operationId": name,
+        "tags": [TAG],
+        "summary": summary,
+        "description": description,
+        "parameters": [{"$ref": "#/components/parameters/x-request-id"}],
+    }
+
+
+def _response(words: str, content: Json, headers: Json | None = None) -> Json:
+    return {"description": words, "headers": headers or _ID, "content": content}
