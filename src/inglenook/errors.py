@@ -3,6 +3,7 @@
 InglenookError                    500  internal_error
 ├── BadRequest                    400  invalid_value: the caller can mend it; ``param`` says where
 │   ├── ContextLengthExceeded     400  context_length_exceeded
+│   ├── Unprocessable             422  unprocessable: several fields at once, told as FastAPI does
 │   └── BodyTooLarge              413  body_too_large
 ├── NotFound                      404  not_found
 │   └── ModelNotFound             404  model_not_found
@@ -96,6 +97,17 @@ class ContextLengthExceeded(BadRequest):
         body = super().body()
         body["error"] |= {"prompt_tokens": self.given, "context_length": self.limit}
         return body
+
+
+class Unprocessable(BadRequest):
+    """A body with wrong fields, told of as FastAPI tells: every field in ``details``."""
+
+    status, code = 422, "unprocessable"
+
+    def __init__(self, details: list[dict[str, Any]]) -> None:
+        """``details``: objects with ``type``, ``loc`` and ``msg``, none of which quotes a value."""
+        super().__init__("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details))
+        self.details = details
 
 
 class BodyTooLarge(BadRequest):

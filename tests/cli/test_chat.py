@@ -36,6 +36,11 @@ id = "chain"
 path = "builtin:echo"
 args = ["--chain", "--tokens", "6"]
 """
+VECTORS = """
+[[models]]
+id = "vectors"
+path = "builtin:deterministic"
+"""
 
 
 class Person:
@@ -402,6 +407,18 @@ def test_a_named_server_that_is_not_there_is_one_sentence() -> None:
     done = run("any", "hi", INGLENOOK_URL="http://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "inglenook: No server answers at http://127.0.0.1:1 (Connection refused).\n"
+
+
+def test_the_first_model_that_chats_is_taken(serve: StartServer) -> None:
+    """And not one that only embeds; where there is none, one sentence says so."""
+    server = serve(VECTORS + CHAIN)
+    done = run("--url", server.url, given=b"hello")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+    lone = serve(VECTORS)
+    done = run("--url", lone.url, given=b"hello")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"inglenook: The server at {lone.url} has no model that chats.\n"
 
 
 def test_an_answer_at_its_limit_says_so(starter: Server) -> None:

@@ -44,7 +44,7 @@ def test_defaults() -> None:
     assert (api.allowed_models, api.model_directory) == ((TINY,), "")
     assert (said.hub.home, said.hub.endpoint) == ("", "")
     telemetry = said.telemetry
-    assert (telemetry.service_name, telemetry.log_format) == ("llm-inference-api", "json")
+    assert (telemetry.service_name, telemetry.log_format) == ("llm-inference-api", "flat")
     assert (telemetry.log_level, telemetry.otlp_optional) == ("info", True)
     assert (telemetry.otlp_endpoint, telemetry.otlp_protocol) == ("http://localhost:4317", "grpc")
     assert telemetry.sample_ratio == 1.0
@@ -85,8 +85,8 @@ def test_defaults() -> None:
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "telemetry.otlp_protocol", "http"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "telemetry.otlp_protocol", "grpc"),
         ("LOG_FORMAT", "Pretty", "telemetry.log_format", "pretty"),
-        ("LOG_FORMAT", "json", "telemetry.log_format", "json"),
-        ("LOG_FORMAT", "anything", "telemetry.log_format", "json"),
+        ("LOG_FORMAT", "json", "telemetry.log_format", "flat"),
+        ("LOG_FORMAT", "anything", "telemetry.log_format", "flat"),
         ("RUST_LOG", "DEBUG", "telemetry.log_level", "debug"),
         ("RUST_LOG", "trace", "telemetry.log_level", "debug"),
         ("RUST_LOG", "warn", "telemetry.log_level", "warning"),
@@ -155,7 +155,9 @@ def test_the_models_are_the_allowed_ones(tmp_path: Path) -> None:
         "somebody/mine",
         "nothing",
     ]
-    models = settings(LLM_ALLOWED_MODELS=f" {' , '.join(names)},builtin:starter", LLM_MODEL_PATH=str(tmp_path)).models
+    models = settings(
+        LLM_ALLOWED_MODELS=f" {' , '.join(names)},builtin:starter", LLM_MODEL_PATH=str(tmp_path)
+    ).models
     assert [model.id for model in models] == names
     assert [model.path for model in models] == [
         "builtin:starter",
@@ -189,9 +191,15 @@ def test_all_models_preloads_none(tmp_path: Path) -> None:
 def test_what_an_operator_says_stands_above(tmp_path: Path) -> None:
     """File, environment and flags."""
     file = tmp_path / "inglenook.toml"
-    file.write_text("[server]\nport = 1\n[api]\nmax_tokens_limit = 5\n[[models]]\nid = 'm'\npath = 'builtin:echo'")
-    environ = {name: "1" for name in ("LLM_INFERENCE_PORT", "LLM_MAX_TOKENS_LIMIT")}
-    environ |= {"LLM_ALLOWED_MODELS": TINY, "INGLENOOK_API__DEFAULT_TOP_P": "0.25", "LLM_DEFAULT_TOP_P": "0.5"}
+    file.write_text(
+        "[server]\nport = 1\n[api]\nmax_tokens_limit = 5\n[[models]]\nid = 'm'\npath = 'builtin:echo'"
+    )
+    environ = dict.fromkeys(("LLM_INFERENCE_PORT", "LLM_MAX_TOKENS_LIMIT"), "1")
+    environ |= {
+        "LLM_ALLOWED_MODELS": TINY,
+        "INGLENOOK_API__DEFAULT_TOP_P": "0.25",
+        "LLM_DEFAULT_TOP_P": "0.5",
+    }
     said = load(file, environ, {"server": {"dialect": "inference", "host": "::1"}})
     assert (said.server.port, said.server.host, said.api.max_tokens_limit) == (1, "::1", 5)
     assert said.api.default_top_p == 0.25
@@ -208,7 +216,9 @@ def test_a_dotenv_is_read_below_the_environment(tmp_path: Path, monkeypatch: pyt
     assert (said.models[0].id, said.server.port, said.telemetry.service_name) == ("a/b", 2, "it # s")
 
 
-def test_without_the_dialect_no_variable_has_any_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_dialect_no_variable_has_any_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even a wrong one, and no ``.env``."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("\n".join(f"{name}=x" for name in NAMES))

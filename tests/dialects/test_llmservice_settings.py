@@ -220,7 +220,7 @@ def test_settings_stand_above_variables(tmp_path: Path) -> None:
 def test_without_the_dialect_no_variable_counts(tmp_path: Path) -> None:
     """Neither the environment's nor a ``.env`` file's."""
     (tmp_path / ".env").write_text("PORT=1\n")
-    assert load(None, {name: "7" for name in NAMES}, {}) == load(None, {}, {})
+    assert load(None, dict.fromkeys(NAMES, "7"), {}) == load(None, {}, {})
 
 
 def test_the_template_has_every_variable() -> None:

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from inglenook.http.exchange import WATCH_AFTER
 from tests.conftest import StartServer
 from tests.parts.server import Answer, Server, parse_events, start, until
 
@@ -354,7 +356,10 @@ def test_the_first_client_leaves_and_a_late_one_gets_the_whole_stream(serve: Sta
             assert response.getheader("x-inglenook-cache") == "joined"
             assert read_until(response, b" three") == before
             first.close()
+            left = time.monotonic()
             until(lambda: connections(server) == 1, "the server to see that it has gone")
+            # Nobody looks whether the client of a request is still there that is younger than this.
+            until(lambda: time.monotonic() - left > 2 * WATCH_AFTER, "the request to be old enough")
             has_read_all(server)
             os.kill(engine, signal.SIGCONT)
             rest = response.read()

@@ -32,7 +32,7 @@ SETTINGS = """
     [[models]]
     id = "mute"
     path = "builtin:echo"
-    args = ["--hang-after-tokens", "1"]
+    args = ["--hang-after-tokens", "2"]
 
     [[models]]
     id = "breaks"
@@ -70,10 +70,12 @@ def chat(server: Server, content: str = "hello", **fields: Any) -> Answer:
 
 
 @contextlib.contextmanager
-def stream(server: Server, path: str = "/api/generate/stream", **fields: Any) -> Iterator[http.client.HTTPResponse]:
+def stream(
+    server: Server, path: str = "/api/generate/stream", **fields: Any
+) -> Iterator[http.client.HTTPResponse]:
     """A stream to be read line by line; leaving the block closes the connection."""
     connection = server.connect()
-    connection.request("POST", path, json.dumps({"model": "mute", "prompt": "a b c", **fields}), JSON)
+    connection.request("POST", path, json.dumps({"model": "mute", "prompt": "a b c d e", **fields}), JSON)
     response = connection.getresponse()
     try:
         yield response
@@ -86,7 +88,9 @@ def decoded(body: bytes) -> list[str]:
     """The data of each event, its lines joined as the standard has it."""
     events = []
     for event in body.decode().split("\n\n"):
-        lines = [line.removeprefix("data:").removeprefix(" ") for line in event.split("\n") if line[:5] == "data:"]
+        lines = [
+            line.removeprefix("data:").removeprefix(" ") for line in event.split("\n") if line[:5] == "data:"
+        ]
         if lines:
             events.append("\n".join(lines))
     return events
@@ -168,7 +172,7 @@ def test_a_stream_that_breaks_says_so(server: Server) -> None:
     assert list(json.loads(last)) == ["error"]
     body = {"model": "breaks", "messages": [{"role": "user", "content": "a b c d e f"}]}
     events = [json.loads(event) for event in decoded(post(server, "/api/chat/stream", body).body)]
-    assert [list(event)[0] for event in events] == ["content"] * (len(events) - 1) + ["error"]
+    assert [next(iter(event)) for event in events] == ["content"] * (len(events) - 1) + ["error"]
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/api/generate/stream", "/api/chat", "/api/chat/stream"])
@@ -224,7 +228,11 @@ def test_bodies_that_cannot_be_read(server: Server) -> None:
 def test_other_methods_are_refused_in_the_same_shape(server: Server) -> None:
     """Path decides, also before a handler is there."""
     answer = server.get("/api/generate")
-    assert (answer.status, answer.json["code"], answer.headers["allow"]) == (405, "METHOD_NOT_ALLOWED", "POST")
+    assert (answer.status, answer.json["code"], answer.headers["allow"]) == (
+        405,
+        "METHOD_NOT_ALLOWED",
+        "POST",
+    )
     assert list(answer.json) == ["error", "code"]
     assert list(server.get("/v1/chat/completions").json["error"]) == ["message", "type", "param", "code"]
 
@@ -243,8 +251,12 @@ def test_llms_are_those_that_chat(server: Server) -> None:
 
 def test_more_than_may_are_sent_away_at_once(server: Server) -> None:
     """Whatever they ask, before it is looked at; a stream counts until its end, even that of its client."""
-    with stream(server) as first, stream(server, "/api/chat/stream", messages=[{"role": "user", "content": "a b"}]) as second:
-        assert first.readline() and second.readline()
+    with (
+        stream(server) as first,
+        stream(server, "/api/chat/stream", messages=[{"role": "user", "content": "a b c d e"}]) as second,
+    ):
+        for response in (first, second):
+            until(lambda response=response: response.readline().startswith(b"data: "), "a token")
         for path, body in (
             ("/api/generate", {"model": "echo", "prompt": "a"}),
             ("/api/chat/stream", {"model": "x", "messages": []}),
@@ -352,5 +364,7 @@ def test_the_openai_routes_without_their_prefix(server: Server) -> None:
     messages = [{"role": "user", "content": "hello"}]
     answer = post(server, "/chat/completions", {"model": "echo", "messages": messages})
     assert answer.json["choices"][0]["message"]["content"] == "hello"
-    assert post(server, "/completions", {"model": "echo", "prompt": "hello"}).json["object"] == "text_completion"
+    assert (
+        post(server, "/completions", {"model": "echo", "prompt": "hello"}).json["object"] == "text_completion"
+    )
     assert post(server, "/chat/completions", {"model": "echo"}).error["param"] == "messages"

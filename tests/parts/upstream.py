@@ -220,6 +220,8 @@ class _Stage:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(8):  # transports close in the loop's next rounds, those of failed handshakes too
+            await asyncio.sleep(0.001)
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -229,13 +231,14 @@ class _Stage:
         try:
             with suppress(Hangup, OSError, asyncio.IncompleteReadError):
                 await self._serve(reader, writer, self._there.connections)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
         except asyncio.CancelledError:
             pass
         finally:
             self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         async def write(data: bytes) -> None:

@@ -92,16 +92,16 @@ def test_models_without_a_tier_are_asked_by_their_names() -> None:
     """What an operator adds is found as ever, whatever its name would tell; what nobody lists is not."""
     found, catalog = of("medium", extra=(Entry("my-7b", "us"), Entry("bge-x", "us", listed=False)))
     assert found.candidates("my-7b", "chat", catalog) == ("my-7b",)
-    with pytest.raises(Unavailable, match="^No models available for tier: embedding$"):
+    with pytest.raises(Unavailable, match=r"^No models available for tier: embedding$"):
         found.candidates("bge-x", "embed", catalog)
 
 
 def test_what_there_is_not() -> None:
     """A name that means nothing, and a tier with nobody in it."""
     found, catalog = of("embedding")
-    with pytest.raises(ModelNotFound, match="^Model not found: unknown-model$"):
+    with pytest.raises(ModelNotFound, match=r"^Model not found: unknown-model$"):
         found.candidates("unknown-model", "chat", catalog)
-    with pytest.raises(Unavailable, match="^No models available for tier: heavy$"):
+    with pytest.raises(Unavailable, match=r"^No models available for tier: heavy$"):
         found.candidates("heavy", "chat", catalog)
     assert found.called("EMBEDDING", catalog) == "embedding/m-e"
     with pytest.raises(ModelNotFound):

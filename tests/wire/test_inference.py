@@ -126,7 +126,10 @@ def test_stops(given: Any, stops: list[str] | None) -> None:
         (b'{"model": "m"}', "missing field `prompt`"),
         (b'{"model": null, "prompt": "p"}', "model must be a string, not null"),
         (b'{"model": "m", "prompt": ["p"]}', "prompt must be a string, not an array"),
-        (b'{"model": "m", "prompt": "p", "temperature": "hot"}', "temperature must be a number, not a string"),
+        (
+            b'{"model": "m", "prompt": "p", "temperature": "hot"}',
+            "temperature must be a number, not a string",
+        ),
         (b'{"model": "m", "prompt": "p", "max_tokens": -1}', "max_tokens must be at least 0"),
         (b'{"model": "m", "prompt": "p", "max_tokens": 1.5}', "max_tokens must be an integer, not a number"),
         (b'{"model": "m", "prompt": "p", "stop": [1]}', "stop[0] must be a string, not an integer"),
@@ -158,7 +161,9 @@ def test_a_field_within_a_message_is_named() -> None:
     assert wire.refused(caught.value).body == b"Json deserialize error: missing field `content`"
 
 
-@pytest.mark.parametrize("kind", [b"", b"text/plain", b"application/x-www-form-urlencoded", b"application/jsonl"])
+@pytest.mark.parametrize(
+    "kind", [b"", b"text/plain", b"application/x-www-form-urlencoded", b"application/jsonl"]
+)
 def test_another_content_type_is_refused(kind: bytes) -> None:
     """What curl sends without a header, for one."""
     with pytest.raises(BadRequest) as caught:
@@ -285,7 +290,8 @@ def decoded(stream: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", " a", "  ", "\n", "a\n", "\na", "a\n\nb", "data: x\n\ndata: y", ": c", "é\u2028\n", "\n\n\n"]
+    "text",
+    ["a", " a", "  ", "\n", "a\n", "\na", "a\n\nb", "data: x\n\ndata: y", ": c", "é\u2028\n", "\n\n\n"],
 )
 def test_a_text_event_is_read_as_the_same_text(text: str) -> None:
     """Line breaks, blanks at its beginning, and what looks like framing."""

@@ -38,7 +38,7 @@ def add_commands(commands: Commands) -> None:
         command.add_argument(
             "model",
             metavar="MODEL",
-            help=f"a model of the server (its first, if none is named), or {FORMS}",
+            help=f"a model of the server (its first that chats, if none is named), or {FORMS}",
         ),
         command.add_argument(
             "prompt",

@@ -65,9 +65,9 @@ def _on_running(server: Server, model: str | None, *, is_named: bool) -> str | N
 
 
 def _first(server: Server) -> str:
-    models = server.models()
+    models = server.chat_models()
     if not models:
-        raise Failure(f"The server at {server.url} has no models.")
+        raise Failure(f"The server at {server.url} has no model that chats.")
     return models[0]
 
 

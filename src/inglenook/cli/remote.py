@@ -90,6 +90,7 @@ class _Chunk(Struct):
 
 class _Model(Struct):
     id: str
+    tasks: list[str] = []
 
 
 class _Models(Struct):
@@ -117,6 +118,11 @@ class Server:
     def models(self) -> list[str]:
         """The ids of ``GET /v1/models``, in the server's order. Raises ``Failure``."""
         return [model.id for model in self._decode(self._get("/v1/models"), _Models).data]
+
+    def chat_models(self) -> list[str]:
+        """Those of them that chat, as far as the server says what they are for. Raises ``Failure``."""
+        listed = self._decode(self._get("/v1/models"), _Models).data
+        return [model.id for model in listed if not model.tasks or "chat" in model.tasks]
 
     def model(self, name: str) -> str:
         """The id of the model that answers to ``name``, which may be an alias. Raises ``Failure``."""

@@ -46,7 +46,7 @@ def add_settings_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", help="address to listen on (127.0.0.1)")
     command.add_argument("--port", type=int, help="port to listen on (8000); 0 takes a free one")
     command.add_argument("--log-level", help="debug, info, warning, error or off")
-    command.add_argument("--log-format", help="text, json or pretty")
+    command.add_argument("--log-format", help="text, json, pretty, dashed or flat")
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
@@ -88,8 +88,8 @@ def serve_command(arguments: argparse.Namespace) -> int:
     app.keys.look()
     scheme = "http" if tls is None else "https"
     welcome = _welcome(settings, f"{scheme}://{_reachable(host)}:{port}", needs_key=app.keys.needs_key)
-    print(welcome, flush=True)
     with announced(settings.server.port_file, port):
+        print(welcome, flush=True)
         serve(app, settings.server, listener, app.drain, tls, _is_over(settings.server, app.idle_seconds))
     return 0
 

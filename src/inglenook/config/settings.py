@@ -97,7 +97,10 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tuple[Task, ...],
         Meta(description="what it is for: `chat`, `embed`, `rerank`; inferred when empty"),
     ] = ()
-    aliases: Annotated[tuple[str, ...], Meta(description="other names that clients may use for it")] = ()
+    aliases: Annotated[
+        tuple[str, ...],
+        Meta(description="other names that clients may use for it; `*`: any name that no other model has"),
+    ] = ()
     tier: Annotated[
         Literal["", "light", "medium", "heavy", "embedding", "reranker"],
         Meta(description="its place among the models of the `llmservice` dialect"),
@@ -119,6 +122,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Literal["", "mean", "cls", "last", "max"],
         Meta(description="how an embedding model makes one vector of many; empty: as the model says"),
     ] = ""
+    embeddings: Annotated[bool, Meta(description="a llama.cpp model that chats makes embeddings too")] = False
     normalize: Annotated[
         bool | UnsetType,
         Meta(description="whether an embedding has length 1; as the model says when not set"),
@@ -235,7 +239,13 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="`http://HOST:PORT`, `https://HOST` or `unix:/PATH`, without the /v1"),
     ]
-    models: Annotated[tuple[str, ...], Meta(min_length=1, description="the model names that it answers to")]
+    models: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description="the model names that it answers to; `*`: any name that no other model has",
+        ),
+    ]
     api_key: Annotated[
         str, Meta(description="sent to it as a bearer key; `env:NAME` and `file:PATH` work")
     ] = ""
@@ -343,6 +353,20 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_concurrent_requests: Annotated[
         int, Meta(ge=1, description="requests to `/api` at once; more is a 503 without waiting")
     ] = 10
+    llm_binary: Annotated[
+        str,
+        Meta(
+            description="a llama.cpp command-line program that is run once for each `/llm`, with `llm_gguf`; "
+            "empty: the first model that chats answers"
+        ),
+    ] = ""
+    llm_gguf: Annotated[str, Meta(description="the GGUF file that `llm_binary` is given")] = ""
+    llm_parallel: Annotated[
+        int, Meta(ge=1, le=256, description="runs of `llm_binary` at the same time; more wait their turn")
+    ] = 4
+    llm_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="how long a run of `llm_binary` may take; then it is killed")
+    ] = 600.0
 
 
 class HubSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -360,10 +384,12 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(pattern="^(debug|info|warning|error|off)$", description="debug, info, warning, error or off"),
     ] = "info"
     log_format: Annotated[
-        str, Meta(
-            pattern="^(json|text|pretty|dashed)$",
-            description="json, text, pretty (colours), or dashed (`timestamp - module - level - message`)",
-        )
+        str,
+        Meta(
+            pattern="^(json|text|pretty|dashed|flat)$",
+            description="json, text, pretty (colours), dashed (`timestamp - module - level - message`), or "
+            "flat (JSON with `timestamp`, `level`, `message`, `target`)",
+        ),
     ] = "text"
     metrics: Annotated[
         str,

@@ -48,7 +48,7 @@ class LlamaCpp:
         return model.parallel
 
     def warm_up(self, model: ModelSettings) -> EngineRequest:
-        if "embed" in model.tasks:
+        if "embed" in model.tasks and "chat" not in model.tasks:
             return EngineRequest("/v1/embeddings", b'{"input":"a"}')
         if "rerank" in model.tasks:
             return EngineRequest("/v1/rerank", b'{"query":"a","documents":["a"]}')

@@ -104,6 +104,9 @@ def _task(model: ModelSettings, context: int) -> Iterator[str]:
     if not model.tasks or "chat" in model.tasks:
         batch = model.batch or BATCH
         yield from ("--batch-size", str(batch), "--ubatch-size", str(min(batch, BATCH)))
+        if "embed" in model.tasks:
+            # A model that was made to chat does not say how it makes one vector of many.
+            yield from ("--embeddings", "--pooling", model.pooling or "mean")
         return
     # An encoder reads a text in one step: what is longer than a step is refused, however large the context.
     step = str(max(context, model.batch))

@@ -29,7 +29,7 @@ from inglenook.gateway.relay import body_of, check_encoding, relay_stream, relay
 from inglenook.gateway.reply import Reply, send
 from inglenook.gateway.turn import give, wait_for_turn
 from inglenook.policy.balance import beginning
-from inglenook.policy.catalog import Catalog, Entry, model_object, upstream_model_id
+from inglenook.policy.catalog import ANY, Catalog, Entry, model_object, upstream_model_id
 from inglenook.policy.client import Client
 from inglenook.policy.cost import at_most
 from inglenook.runtime.channel import Channel, Idle
@@ -68,11 +68,27 @@ class Gateway:
         """OpenAI's list of models: those that the client may use."""
         listed = [entry for entry in self.catalog.entries if entry.listed]
         may = [entry for entry in listed if client.may_use(entry.id, entry.aliases)]
-        return [self._object(entry) for entry in may]
+        return [self._object(entry) for entry in may] + self._of_any_name(client)
+
+    def _of_any_name(self, client: Client) -> list[Mapping[str, object]]:
+        """What the upstream of all other names says that it has."""
+        entry = self.catalog.find(ANY)
+        upstream = self.lanes[entry.id].upstream if entry is not None else None
+        if entry is None or upstream is None:
+            return []
+        named = [each["id"] for each in upstream.listed or ()]
+        may = [name for name in named if self.catalog.find(name) is entry and client.may_use(name, (ANY,))]
+        return [model_object(Entry(name, upstream.name), self._created) for name in dict.fromkeys(may)]
 
     def model(self, client: Client, name: str) -> Mapping[str, object]:
         """One of them, by id or alias. Raises ``ModelNotFound`` and ``Forbidden``."""
-        return self._object(self._allowed(client, name))
+        entry = self._allowed(client, name)
+        told = self._object(entry)
+        return {**told, "id": name} if entry.id == ANY else told
+
+    def told(self, name: str) -> Mapping[str, object]:
+        """OpenAI's object for a model, whoever asks. Raises ``ModelNotFound``."""
+        return self._object(self.catalog.resolve(name))
 
     def _object(self, entry: Entry) -> Mapping[str, object]:
         told = model_object(entry, self._created)
@@ -82,7 +98,7 @@ class Gateway:
 
     def _allowed(self, client: Client, name: str) -> Entry:
         entry = self.catalog.resolve(name)
-        if not client.may_use(entry.id, entry.aliases):
+        if not client.may_use(entry.id, (*entry.aliases, name)):
             raise Forbidden("Your API key is not for this model. GET /v1/models lists those it is for.")
         return entry
 
@@ -324,7 +340,7 @@ def addressed(body: bytes, name: str, lane: Lane, route: Route) -> bytes:
         refuse_addresses(body)
     elif lane.model.id == route.model:
         return body  # an engine of ours knows one model, by whatever name
-    return body if name == lane.model.id else with_model(body, lane.model.id)
+    return body if lane.model.id in (name, ANY) else with_model(body, lane.model.id)
 
 
 def _silence(lane: Lane, prepared: EngineRequest) -> float:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -36,6 +36,7 @@ from inglenook.http.routes import (
     embeddings,
     health,
     inference,
+    llm,
     loading,
     metrics,
     models,
@@ -43,7 +44,7 @@ from inglenook.http.routes import (
     rerank,
 )
 from inglenook.http.seeing import Live, seeing
-from inglenook.policy.catalog import Catalog, Entry, merged
+from inglenook.policy.catalog import ANY, Catalog, Entry, merged
 from inglenook.policy.hosts import Hosts, is_loopback
 from inglenook.policy.stand_in import stand_in
 from inglenook.runtime.pool import Pool
@@ -55,6 +56,8 @@ from inglenook.store.locate import FillIns, locate
 INFERENCE = (
     "/v1/chat/completions",
     "/v1/completions",
+    "/chat/completions",
+    "/completions",
     "/v1/embeddings",
     "/v1/rerank",
     "/v2/rerank",
@@ -118,18 +121,15 @@ class Inglenook:
         self.seen.note = self.surface.note
         if self.seen.exporter is not None:
             self.seen.exporter.own = self.surface.exported
+        self.once = llm.once(settings.api, sys.executable)
         self.demand = Demand(self.gateway, self.pool.add, settings.api.model_directory)
         routes = self.surface.routes(self._routes(), self)
-        self._admission = Admission(settings.limits, _counted(routes))
+        self._admission = Admission(settings.limits, self.surface.counted(routes))
         self.idle_seconds = self._admission.idle_seconds
-        self._edge = Edge(
-            routes,
-            self.seen,
-            _guard(settings, self.keys, routes),
-            self._admission,
-            _cors(settings.server),
-        )
-        self._edge.present = native.presenting(self.surface.present)
+        guard = _guard(settings, self.keys, routes, self.surface.opened)
+        self._edge = Edge(routes, self.seen, guard, self._admission, _cors(settings.server))
+        self._take_on(guard)
+        self._edge.present = llm.presenting(native.presenting(self.surface.present))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -143,6 +143,17 @@ class Inglenook:
             await self._lifespan(receive, send)
         else:
             raise NotImplementedError(f"no {scope['type']} here")
+
+    def _take_on(self, guard: Guard) -> None:
+        """What else the surface has of its own."""
+        surface = self.surface
+        guard.keyless = surface.keyless
+        if surface.presented is not None:
+            guard.presented = surface.presented
+        if surface.request_ids is not None:
+            self._edge.request_ids = surface.request_ids
+        if surface.log_line is not None and self.seen.access.is_json:
+            self.seen.access.write_as(surface.log_line)
 
     def drain(self) -> None:
         """From now on nothing new is begun; what runs may finish."""
@@ -171,6 +182,7 @@ class Inglenook:
             "/v2/rerank": {"POST": rerank.rerank(vectors, max_body, "cohere")},
             "/rerank": {"POST": rerank.rerank(vectors, max_body, "jina")},
             **native.routes(self.settings, gateway, self.demand),
+            **llm.routes(self.settings, gateway, self.once),
             # As servers have them that do without the prefix.
             "/chat/completions": {"POST": chat},
             "/completions": {"POST": completions},
@@ -214,7 +226,6 @@ class Inglenook:
             self.seen.close()
             self._directory.cleanup()
 
-
     async def _preloaded(self) -> None:
         """Wait for the models that are to be there from the first request on, or have failed by then."""
         lanes = [lane for lane in self.pool.local.values() if lane.model.preload]
@@ -239,19 +250,13 @@ def below(scope: Scope, root: str) -> Scope:
     return scope
 
 
-def _guard(settings: Settings, keys: KeyBook, routes: Routes) -> Guard:
+def _guard(settings: Settings, keys: KeyBook, routes: Routes, further: Iterable[str]) -> Guard:
     """The server's health, its docs and (unless a setting says otherwise) its metrics are for all."""
-    opened = {path for path in routes if path.startswith("/health")} | {*docs.routes()}
+    opened = {path for path in routes if path.startswith("/health")} | {*docs.routes(), *further}
     if settings.telemetry.metrics == "open":
         opened.add("/metrics")
     closed = {"/metrics"} if settings.telemetry.metrics == "keys" else set()
     return Guard(keys, settings.limits, _hosts(settings.server), opened, closed)
-
-
-def _counted(routes: Routes) -> list[str]:
-    """What the limits count: all that is posted, in every dialect, but for wishes about models' loading."""
-    posted = [path for path, methods in routes.items() if "POST" in methods]
-    return [path for path in posted if not path.startswith("/v1/models/")]
 
 
 def _cors(server: ServerSettings) -> Cors | None:
@@ -267,8 +272,12 @@ def _hosts(server: ServerSettings) -> Hosts | None:
 
 
 def _catalog(settings: Settings, unasked: ModelSettings | None) -> Catalog:
-    local = [Entry(model.id, "inglenook", model.aliases) for model in settings.models]
-    remote = [Entry(name, upstream.name) for upstream in settings.upstreams for name in upstream.models]
+    local = [Entry(model.id, "inglenook", model.aliases, tasks=model.tasks) for model in settings.models]
+    remote = [
+        Entry(name, upstream.name, listed=name != ANY)
+        for upstream in settings.upstreams
+        for name in upstream.models
+    ]
     hidden = [Entry(unasked.id, "inglenook", unasked.aliases, listed=False)] if unasked else []
     return Catalog(merged([*local, *remote, *hidden]))
 

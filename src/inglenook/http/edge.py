@@ -47,6 +47,8 @@ class Edge:
         self._guard, self._admission, self._cors = guard, admission, cors
         self.present: Present = openai_error
         """How errors look; a dialect's own, set once when everything is built."""
+        self.request_ids = _REQUEST_ID
+        """What is taken for an id that a client gave; set like ``present``."""
         # Ids need to differ, not to be secret: the system's own randomness costs a system call each.
         self._chance = random.Random()
 
@@ -115,8 +117,8 @@ class Edge:
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         value = headers.get(b"x-request-id")
-        if value is not None and _REQUEST_ID.fullmatch(value):
-            return str(value, "latin-1")
+        if value is not None and self.request_ids.fullmatch(value):
+            return str(value, "latin-1").strip()
         return f"{self._chance.getrandbits(128):032x}"
 
 

@@ -11,6 +11,9 @@ import msgspec
 
 from inglenook.errors import ModelNotFound
 
+ANY = "*"
+"""As a name: every one that no other entry has."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -21,6 +24,8 @@ class Entry:
     aliases: tuple[str, ...] = ()
     listed: bool = True
     """Whether ``GET /v1/models`` offers it. A stand-in only answers to its name."""
+    tasks: tuple[str, ...] = ()
+    """What it is for; empty where that is not known, as of an upstream's models."""
 
 
 class Catalog:
@@ -37,7 +42,7 @@ class Catalog:
 
     def find(self, name: str) -> Entry | None:
         """The entry that ``name`` (an id or an alias) means, if there is one."""
-        return self._by_name.get(name)
+        return self._by_name.get(name) or self._by_name.get(ANY)
 
     def add(self, entry: Entry) -> None:
         """Take in a model that nobody has configured, under a name that is free."""
@@ -46,7 +51,7 @@ class Catalog:
 
     def resolve(self, name: str) -> Entry:
         """The entry that ``name`` (an id or an alias) means. Raises ``ModelNotFound``."""
-        entry = self._by_name.get(name)
+        entry = self._by_name.get(name) or self._by_name.get(ANY)
         if entry is None:
             raise ModelNotFound(self._sorry(name), param="model")
         return entry
@@ -59,7 +64,8 @@ class Catalog:
 
 def model_object(entry: Entry, created: int) -> Mapping[str, object]:
     """OpenAI's model object; ``created`` is Unix time in seconds."""
-    return {"id": entry.id, "object": "model", "created": created, "owned_by": entry.owned_by}
+    told = {"id": entry.id, "object": "model", "created": created, "owned_by": entry.owned_by}
+    return {**told, "tasks": entry.tasks} if entry.tasks else told
 
 
 Listed = Mapping[str, Any]

@@ -145,7 +145,9 @@ async def _first_token(engine: Engine, model: ModelSettings, channel: Channel) -
         return False
     if engine.proves(response.status, body):
         return True
-    raise engine.failure(response.status, body)
+    failure = engine.failure(response.status, body)
+    # Of a request of our own there is nobody else to blame.
+    raise failure if isinstance(failure, EngineError) else EngineError(str(failure)) from failure
 
 
 async def _properties(channel: Channel) -> bytes:

@@ -29,6 +29,8 @@ def settled(model: ModelSettings) -> ModelSettings:
     if model.engine and model.tasks:
         return model
     model = _seen(model)
+    if model.embeddings and model.engine == "llamacpp" and model.tasks == CHAT:
+        return replace(model, tasks=(*CHAT, "embed"))
     # A tier says what its model is there for, whatever else it could do.
     if model.tier == "embedding" and "embed" not in model.tasks:
         return replace(model, tasks=("embed",))

@@ -59,8 +59,9 @@ class AccessLog:
     def __init__(
         self, log_format: str, *, enabled: bool = True, stream: TextIO | None = None, colours: bool = False
     ) -> None:
-        self._enabled, self._json = enabled, log_format == "json"
+        self._enabled, self._json = enabled, log_format in ("json", "flat")
         self._encode = _encoder(log_format, colours)
+        self.is_json = self._json
         self._stream = stream or sys.stderr
         self._lines: deque[bytes] = deque()
         self.dropped = 0
@@ -69,6 +70,10 @@ class AccessLog:
         self._stamp, self._stamp_until = "", 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def write_as(self, encode: Callable[[Line], bytes]) -> None:
+        """Lines are written so from now on, in place of what the format says."""
+        self._encode = encode
 
     def start(self) -> None:
         if self._enabled and self._thread is None:
@@ -175,6 +180,8 @@ def _encoder(log_format: str, colours: bool) -> Callable[[Line], bytes]:
         return msgspec.json.Encoder().encode
     if log_format == "dashed":
         return _dashed
+    if log_format == "flat":
+        return _flat
     if log_format == "pretty":
         return lambda line: _pretty(line, colours)
     return _text
@@ -191,6 +198,23 @@ def _dashed(line: Line) -> bytes:
     head = f"{stamp},{int(now % 1 * 1000):03d} - inglenook.access - INFO - {line.method} {line.route}"
     head += f" {line.status} {line.latency_ms:.1f} ms"
     return _with_rest(head, line, ("event", "time", "method", "route", "status", "latency_ms"))
+
+
+def _flat(line: Line) -> bytes:
+    """JSON by the names that Rust's ``tracing`` has for them, and what it has not by ours."""
+    said = msgspec.to_builtins(line)
+    seconds = round(said.pop("latency_ms") / 1000, 5)
+    flat = {
+        "timestamp": said.pop("time"),
+        "level": "INFO",
+        "message": f"{line.method} {line.route} {line.status}",
+        "target": "inglenook.access",
+        "filename": "access.py",
+        "duration_secs": seconds,
+    }
+    if line.tokens_out is not None:
+        flat["tokens"] = said.pop("tokens_out")
+    return msgspec.json.encode(flat | said)
 
 
 def _pretty(line: Line, colours: bool) -> bytes:

@@ -28,6 +28,22 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class FlatLines(logging.Formatter):
+    """One JSON object a line, by the names that Rust's ``tracing`` has for its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": "WARN" if record.levelno == logging.WARNING else record.levelname,
+            "message": record.getMessage(),
+            "target": record.name,
+            "filename": record.filename,
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
 class Lines(logging.Formatter):
     """For people: what belongs to a line is indented below it and cannot look like another."""
 
@@ -60,6 +76,8 @@ def configure(telemetry: TelemetrySettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if telemetry.log_format == "json":
         handler.setFormatter(JsonLines())
+    elif telemetry.log_format == "flat":
+        handler.setFormatter(FlatLines())
     elif telemetry.log_format == "dashed":
         handler.setFormatter(Dashed())
     else:

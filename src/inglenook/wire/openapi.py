@@ -33,8 +33,8 @@ that its operator gave you; any text where the server asks for none.
 * **A 429 or 503 lost nothing.** Send the same request again after `retry-after` seconds.
 * **Limits are told.** Where you have one, `x-ratelimit-limit-requests`, `-remaining-requests` and
   `-reset-requests`, and the same three for `tokens`, say how much of your minute is left.
-* **Waiting is told.** An answer whose model was busy says in `x-inglenook-queue-position` where in line it began to
-  wait, and in `x-inglenook-queue-ms` for how long.
+* **Waiting is told.** An answer whose model was busy says in `x-inglenook-queue-position` where in line it
+  began to wait, and in `x-inglenook-queue-ms` for how long.
 * **A repetition is told.** Where the operator has switched the answer cache on, `x-inglenook-cache` is `hit`,
   `miss` or `joined`; `cache-control: no-cache` in a request has its answer made anew.
 * **Nothing looks complete that is not.** A stream that breaks ends with an `error` event, without `[DONE]`.

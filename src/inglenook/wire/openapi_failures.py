@@ -26,6 +26,7 @@ from inglenook.errors import (
     ShuttingDown,
     Unauthenticated,
     Unavailable,
+    Unprocessable,
     UpstreamRefused,
 )
 
@@ -126,6 +127,10 @@ def _callers() -> tuple[Failure, ...]:
         Failure(
             BadRequest("The grammar cannot be followed.", param="grammar", code="invalid_grammar"),
             "The model's engine cannot follow the grammar.",
+        ),
+        Failure(
+            Unprocessable([{"type": "missing", "loc": ["body", "prompt"], "msg": "Field required"}]),
+            "Fields of a body for `/llm` are wrong, which names all of them in a list of its own.",
         ),
         Failure(
             ContextLengthExceeded(given=9000, limit=8192),

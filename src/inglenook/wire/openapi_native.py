@@ -12,8 +12,9 @@ Json = dict[str, Any]
 TAG = "As earlier systems had it"
 TAG_WORDS = (
     "Routes for programs that were written for another server. Below `/api` an error is "
-    '`{"error": text, "code": CODE}`, or plain text for a body that cannot be read, a value out of its range is '
-    "moved into it, and a stream ends without `[DONE]`."
+    '`{"error": text, "code": CODE}`, or plain text for a body that cannot be read, a value out of its '
+    "range is moved into it, and a stream ends without `[DONE]`. "
+    '`/llm` answers an error with `{"detail": text}`, or with the list of all wrong fields there.'
 )
 _MODEL = "starter"
 _ID = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
@@ -61,6 +62,15 @@ CHAT = {
         **_OPTIONS,
     },
 }
+LLM = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": {**_TEXT, "description": "What to complete."},
+        "max_tokens": {"type": "integer", "default": 256, "description": "The most tokens to generate."},
+        "temperature": {"type": "number", "default": 0.7, "description": "How freely tokens are chosen."},
+    },
+}
 _GENERATED = {"type": "object", "properties": {"text": {**_TEXT, "description": "The answer."}, **_ENDED}}
 _ANSWERED = {"type": "object", "properties": {"message": _MESSAGE, **_ENDED}}
 _LLM = {
@@ -82,6 +92,10 @@ PROMPT = {"model": _MODEL, "prompt": "What is the capital of France?"}
 TALK = {"model": _MODEL, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
 _END = {"model": _MODEL, "tokens_generated": 8, "finish_reason": "eos"}
 _PARIS = "The capital of France is Paris."
+_UNSUPPORTED = {
+    "error": "Unsupported model: Model x is not in the allowed models list",
+    "code": "UNSUPPORTED_MODEL",
+}
 _BUSY = {
     "error": "Service temporarily at capacity",
     "message": "Too many concurrent LLM requests. Please retry after a short delay.",
@@ -114,6 +128,7 @@ def paths() -> Json:
             (CHAT, TALK),
             _events('Each event is `{"content": text}`.', 'data: {"content":"The"}\n\n'),
         ),
+        "/llm": _llm(),
         "/health/live": _get("getLive", "Ask whether the server answers", _STATUS),
         "/health/ready": _with_503(
             _get("getReady", "Ask whether it may be sent requests", _READY),
@@ -152,9 +167,35 @@ def _ask(name: str, summary: str, request: tuple[Json, Json], answer: Json) -> J
             "requestBody": {"required": True, "content": _json(schema, example)},
             "responses": {
                 "200": _response("The answer.", answer),
-                "400": _response("`UNSUPPORTED_MODEL`, `BAD_REQUEST`, or what is wrong with the body.", _json(_ERROR, {"error": "Unsupported model: Model x is not in the allowed models list", "code": "UNSUPPORTED_MODEL"})),
-                "500": _response("`GENERATION_ERROR` or `INTERNAL_ERROR`.", {"application/json": {"schema": _ERROR}}),
+                "400": _response(
+                    "`UNSUPPORTED_MODEL`, `BAD_REQUEST`, or what is wrong with the body.",
+                    _json(_ERROR, _UNSUPPORTED),
+                ),
+                "500": _response(
+                    "`GENERATION_ERROR` or `INTERNAL_ERROR`.", {"application/json": {"schema": _ERROR}}
+                ),
                 "503": _response("As many requests as may are running, or `MODEL_LOAD_ERROR`.", busy, _LATER),
+            },
+        }
+    }
+
+
+def _llm() -> Json:
+    details = {"type": "array", "items": {"type": "object"}}
+    failed = {"type": "object", "properties": {"detail": {"anyOf": [_TEXT, details]}}}
+    missing = {"type": "missing", "loc": ["body", "prompt"], "msg": "Field required"}
+    words = "The prompt goes to the model as it is, without a chat template around it."
+    completion = {**_TEXT, "description": "What came of it, without space around it."}
+    answer = {"type": "object", "properties": {"completion": completion}}
+    return {
+        "post": {
+            **_described("llm", "Complete a prompt", words),
+            "requestBody": {"required": True, "content": _json(LLM, {"prompt": PROMPT["prompt"]})},
+            "responses": {
+                "200": _response("The completion.", _json(answer, {"completion": _PARIS})),
+                "422": _response("Wrong fields.", _json(failed, {"detail": [missing]})),
+                "500": _response("The engine's last words.", _json(failed, {"detail": "out of memory"})),
+                "503": _response("Not now.", {"application/json": {"schema": failed}}, _LATER),
             },
         }
     }  # fmt: skip
@@ -164,7 +205,9 @@ def _alias(name: str, path: str, request: str, example: Json) -> Json:
     schema = {"$ref": f"#/components/schemas/{request}"}
     return {
         "post": {
-            **_described(name, f"The same as {path}", f"`POST {path}`, for clients that leave out the `/v1`."),
+            **_described(
+                name, f"The same as {path}", f"`POST {path}`, for clients that leave out the `/v1`."
+            ),
             "requestBody": {"required": True, "content": _json(schema, example)},
             "responses": {"200": _response(f"The answer of `{path}`.", {"application/json": {"schema": {}}})},
         }

@@ -356,7 +356,13 @@ _LOADING = (
     "shutting_down",
     *EVERYWHERE,
 )
-_STARTER = {"id": "starter", "object": "model", "created": 1767225600, "owned_by": "inglenook"}
+_STARTER = {
+    "id": "starter",
+    "object": "model",
+    "created": 1767225600,
+    "owned_by": "inglenook",
+    "tasks": ["chat"],
+}
 
 LIST_MODELS = Operation(
     path="/v1/models",

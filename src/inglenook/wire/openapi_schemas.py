@@ -298,6 +298,10 @@ class Model(Struct):
     owned_by: Annotated[
         str, Meta(description="`inglenook`, or the name of the upstream that runs the model.")
     ]
+    tasks: Annotated[
+        list[Literal["chat", "embed", "rerank"]],
+        Meta(description="What it is for; absent where only its upstream knows."),
+    ] = []
 
 
 class ModelList(Struct):

@@ -12,8 +12,9 @@ from inglenook.errors import BadRequest
 LOOKED_AT = 1 << 20
 """Bytes in which the field is sought that is nested too deeply: nobody waits longer for a better error."""
 
-# Half of a pair of escapes that only together mean a character, or the same as bytes.
-_MAYBE_LONE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+# How half of a pair begins of escapes that only together mean a character, or the same as bytes. Sought one
+# by one: a pattern for all of them takes 50 to 80 ms for 10 MB, which is longer than everything else here.
+_MAYBE_LONE = (rb"\ud", rb"\uD", b"\xed")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\]]{1,120}")
 _DEEP = re.compile(rb'"([A-Za-z_]{1,60})"\s*:\s*(?:[\[{]\s*){32}')
 _DEEP_OBJECTS = re.compile(rb'"([A-Za-z_]{1,60})"\s*:\s*\{\s*"([^"\\]{0,60})"\s*:\s*\{\s*"\2"\s*:\s*\{')
@@ -25,7 +26,7 @@ def unreadable(body: bytes, problem: Exception) -> BadRequest:
         found = _DEEP.search(body, 0, LOOKED_AT) or _DEEP_OBJECTS.search(body, 0, LOOKED_AT)
         name = found[1].decode() if found else None
         return BadRequest(f"{name or 'The body'} is nested too deeply", param=name, code="invalid_json")
-    where = _first_lone(body) if _MAYBE_LONE.search(body) else None
+    where = _first_lone(body) if any(each in body for each in _MAYBE_LONE) else None
     if where and _PLAIN.fullmatch(where):
         return BadRequest(
             f"{where} holds half of a surrogate pair, which is no text. Send whole characters.",

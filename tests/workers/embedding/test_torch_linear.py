@@ -1,5 +1,8 @@
 """Linear layers that were laid out for the CPU, against torch's own. Needs the extra `local`."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from inglenook.workers.embedding.backends import linear
 from inglenook.workers.embedding.backends.base import Encoded, Facts, Inputs, Kind, ModelSettings, Vectors
 from inglenook.workers.embedding.backends.linear import Packed, hastened, pack
+from inglenook.workers.embedding.program import FOR_TORCH
 
 WIDTH = linear.NARROW
 SHAPES = [(1, WIDTH), (7, WIDTH), (3, 5, WIDTH), (2, 300, WIDTH), (WIDTH,)]
@@ -153,3 +157,29 @@ def test_bfloat16_is_close_and_not_the_same() -> None:
     exact, rounded = (ask(hastened(Loading(Plain), settings)) for settings in (FLOAT32, BFLOAT16))
     off = np.abs(exact - rounded).max()
     assert 1e-6 < off < 0.05
+
+
+BATCHES_OF_EVERY_SIZE = """
+import resource, torch
+from inglenook.workers.embedding.backends.linear import Packed
+torch.set_num_threads(1)
+layer = Packed(torch.nn.Linear(512, 2048), torch.float32)
+with torch.inference_mode():
+    layer(torch.ones(400, 512))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for rows in range(100, 400):
+        layer(torch.ones(rows, 512))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of memory is that of Linux")
+def test_memory_stays_flat_over_batches_of_every_size() -> None:
+    """Without what the worker tells torch, each size would keep its megabytes: here, half a gigabyte."""
+    done = subprocess.run(
+        [sys.executable, "-c", BATCHES_OF_EVERY_SIZE],
+        env=os.environ | FOR_TORCH,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert int(done.stdout) < 300 << 10

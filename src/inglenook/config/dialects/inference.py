@@ -142,7 +142,7 @@ def _path(name: str, directory: str) -> str:
 def _telemetry(variables: Variables) -> Json:
     protocol = variables.text("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").lower()
     return {
-        "log_format": "pretty" if variables.text("LOG_FORMAT").lower() == "pretty" else "json",
+        "log_format": "pretty" if variables.text("LOG_FORMAT").lower() == "pretty" else "flat",
         "log_level": _level(variables.text("RUST_LOG")),
         "service_name": variables.text("SERVICE_NAME", "llm-inference-api"),
         "otlp_endpoint": _collector(variables),

@@ -6,7 +6,8 @@ looks the same in every dialect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from inglenook.config.settings import Settings
@@ -14,8 +15,10 @@ from inglenook.errors import InglenookError
 from inglenook.gateway.cached import CachedEmbeddings, CachedGateway
 from inglenook.gateway.embed import Embeddings
 from inglenook.gateway.gateway import Gateway
+from inglenook.gateway.once import Once
 from inglenook.http.edge import Routes
 from inglenook.http.exchange import ErrorAnswer, openai_error
+from inglenook.telemetry.access import Line
 from inglenook.telemetry.call import Call
 from inglenook.telemetry.spans import OwnMetric
 
@@ -28,11 +31,24 @@ class Core(Protocol):
     embeddings: Embeddings
     talk: Gateway | CachedGateway
     """``gateway`` behind the cache, where there is one; as ``vectors`` is ``embeddings``."""
+    once: Once | None
+    """The program that answers ``/llm``, if it is one."""
     vectors: Embeddings | CachedEmbeddings
 
 
 class Surface:
     """The plain server. Built once, before anything is served."""
+
+    opened: tuple[str, ...] = ()
+    """Further paths that need no key."""
+    keyless: tuple[str, ...] = ()
+    """Methods that need none."""
+    request_ids: re.Pattern[bytes] | None = None
+    """What is taken for an id that a client gave a request; ``None``: as the plain server has it."""
+    presented: Callable[[dict[bytes, bytes]], bytes] | None = None
+    """The key that a request with these headers brings; likewise."""
+    log_line: Callable[[Line], bytes] | None = None
+    """One line of the access log where that is JSON; likewise."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -40,6 +56,12 @@ class Surface:
     def routes(self, plain: Routes, core: Core) -> Routes:
         """All routes, from those of the plain server."""
         return plain
+
+    def counted(self, routes: Routes) -> Collection[str]:
+        """Of all routes those whose requests the limits count."""
+        # All that is posted, in every dialect, but for wishes about models' loading.
+        posted = [path for path, methods in routes.items() if "POST" in methods]
+        return [path for path in posted if not path.startswith("/v1/models/")]
 
     def present(self, error: InglenookError, call: Call) -> ErrorAnswer:
         """An error on any route that has no shape of its own for it."""

@@ -171,4 +171,3 @@ class _Native:
 
 def _unsupported(name: str) -> ModelNotFound:
     return ModelNotFound(f"Model {name[:200]} is not in the allowed models list", param="model")
-
