@@ -1,11 +1,10 @@
 """The embeddings benchmark side by side: a server, and the library that would be used without one.
 
-Every round runs its arms on the same texts: ``ours`` (the server), ``ideal`` (the library, all texts at once,
-sorted, in its best batch size), ``unbatched`` (the library, one text after the other) and ``threads`` (the
-library, a thread for each client, each text on its own: the most that a server without batches could reach,
-its HTTP not counted). ``against`` is one more server, or one more model of ours, where one is named. Each
-round begins with another arm. What is compared are ratios within a round: a machine that slows down,
-slows all of them.
+Every round runs its arms on the same texts: ``ours`` (the server), ``ideal`` (the library, all texts at
+once, sorted, in its best batch size), ``unbatched`` (the library, one text after the other) and
+``plain_server`` (the library behind HTTP, each request on its own: the module of that name). ``against``
+is one more server, or one more model of ours, where one is named. Each round begins with another arm.
+What is compared are ratios within a round: a machine that slows down, slows all of them.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ from inglenook.bench.posts import Measured, Progress
 from inglenook.bench.processes import BenchError
 from inglenook.bench.statistics import median
 
-LIBRARY = ("ideal", "unbatched", "threads")
+LIBRARY = ("ideal", "unbatched")
 ROUNDS = 5
 CHECKED = 16
 LOAD_SECONDS = 600.0
@@ -151,8 +151,9 @@ def _arms(plan: Plan, given: Sequence[str], beside: Library, against: Plan | Non
     def told(order: str) -> Arm:
         return lambda watch: _timed(beside.tell(order, ARM_SECONDS)["seconds"], watch)
 
-    arms = {"ours": asked(plan)}
-    arms |= {name: told(f"{name} {plan.concurrency}" if name == "threads" else name) for name in LIBRARY}
+    port = beside.tell("serve", LOAD_SECONDS)["port"]
+    arms = {"ours": asked(plan), **{name: told(name) for name in LIBRARY}}
+    arms["plain_server"] = asked(replace(plan, base_url=f"http://127.0.0.1:{port}", key=""))
     return arms | ({"against": asked(against)} if against else {})
 
 
@@ -175,6 +176,8 @@ def _round(plan: Plan, arms: Mapping[str, Arm], number: int, watch: Watch) -> tu
         measured = arms[name](watched)
         if isinstance(measured, Measured):
             speeds[name] = embeddings.texts_per_second(plan, measured)
+            if not speeds[name]:
+                raise BenchError(f"Not one request to {name} succeeded: {dict(measured.faults)}")
             faults += measured.faults
             ours = measured if name == "ours" else ours
         else:

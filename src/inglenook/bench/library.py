@@ -3,8 +3,7 @@
     python -m inglenook.bench.library
 
 reads ``{"directory": ..., "texts": [...]}`` on one line, loads the model, says what it is, and then
-does what each further line asks: ``ideal``, ``unbatched``, ``threads N`` or ``vectors N``. One line of JSON
-each.
+does what each further line asks: ``ideal``, ``unbatched``, ``vectors N`` or ``serve``. One line of JSON each.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
+
+from inglenook.bench.plain_server import serve
 
 BATCH_SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
 TRIES = 2
@@ -55,23 +55,15 @@ class Library:
                 for text in self._texts:
                     self._model.encode(text, show_progress_bar=False)
                 return {"seconds": time.perf_counter() - begun}
-            case ["threads", count]:
-                return {"seconds": self._in_threads(int(count))}
             case ["vectors", count]:
-                found = self._model.encode(list(self._texts[: int(count)]), show_progress_bar=False)
-                return {"vectors": found.tolist()}
+                return {"vectors": self._vectors(list(self._texts[: int(count)]))}
+            case ["serve"]:
+                return {"port": serve(self._vectors)}
         raise ValueError(f"unknown order: {order}")
 
-    def _in_threads(self, count: int) -> float:
-        # As frameworks run what would block their event loop: a pool of threads, a request in each.
-        def encode(text: str) -> None:
-            self._model.encode(text, show_progress_bar=False)
-
-        with ThreadPoolExecutor(count) as pool:
-            begun = time.perf_counter()
-            for _ in pool.map(encode, self._texts):
-                pass
-            return time.perf_counter() - begun
+    def _vectors(self, texts: list[str]) -> list[list[float]]:
+        vectors: list[list[float]] = self._model.encode(texts, show_progress_bar=False).tolist()
+        return vectors
 
     def _best_batch_size(self) -> int:
         few = self._spread(FEWEST)
