@@ -474,6 +474,12 @@ def test_a_cache_over_a_restart(tmp_path: Path) -> None:
     beside = start_dialect("aegis", tmp_path / "c", {"PORT": "0"})
     try:
         assert ask(off, "light").json["id"] != ask(off, "light").json["id"]
+        # LIGHT stands in for EMBEDDING and RERANKER, and goes on writing.
+        (row,) = rows(embed(off, "a"))
+        assert math.hypot(*row["embedding"]) == pytest.approx(1)
+        asked = {"model": "reranker", "query": "a cat", "documents": ["b", "a cat"]}
+        assert post(off, "/v1/rerank", **asked).json["data"][0]["index"] == 1
+        assert ask(off, "light").status == 200
         assert (off.get("/health").json["status"], beside.get("/health").json["status"]) == ("healthy", "ok")
     finally:
         off.end()

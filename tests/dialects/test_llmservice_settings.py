@@ -110,13 +110,21 @@ def test_a_variable_of_the_server(name: str, given: str, path: str, expected: ob
         ("REPEAT_PENALTY", "1.0", "defaults.repeat_penalty", 1.0),
         ("USE_MMAP", "false", "mmap", False),
         ("USE_MLOCK", "true", "mlock", True),
-        ("EMBEDDING_MODE", "true", "tasks", ("embed",)),
         ("EMBEDDING_DIMENSION", "256", "default_dimensions", 256),
     ],
 )
 def test_a_variable_of_a_tier(name: str, given: str, path: str, expected: object) -> None:
     """The same for those that every tier has."""
     assert value(light(**{name: given}), path) == expected
+
+
+def test_text_models_that_embed() -> None:
+    """Those that are told to, and all where there is no tier for embeddings."""
+    of_two = {"LIGHT_MODEL_PATH": STARTER, "MEDIUM_MODEL_PATH": STARTER, "MEDIUM_EMBEDDING_MODE": "true"}
+    light, medium = settings(**of_two).models
+    assert (light.embeddings, medium.embeddings) == (True, True)
+    found = settings(**of_two, EMBEDDING_MODEL_PATH="builtin:starter-embed", EMBEDDING_EMBEDDING_MODE="true")
+    assert [model.embeddings for model in found.models] == [False, True, False]
 
 
 def test_where_the_cache_is_kept() -> None:

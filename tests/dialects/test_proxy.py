@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -489,7 +490,7 @@ def test_openais_client_works(keyed: Server) -> None:
 
 
 def test_the_load_test_runs(keyed: Server) -> None:
-    command = ["python", "-m", "inglenook", "bench", "chat", "--url", keyed.url, "--api-key", "local"]
+    command = [sys.executable, "-m", "inglenook", "bench", "chat", "--url", keyed.url, "--api-key", "local"]
     command += ["--model", "llama", "--requests", "4", "--concurrency", "2"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert told.returncode == 0, told.stderr

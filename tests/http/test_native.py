@@ -213,7 +213,8 @@ def test_bodies_that_cannot_be_read(server: Server) -> None:
         post(server, "/api/generate", b"{"),
         post(server, "/api/generate", {"prompt": "a"}),
         post(server, "/api/generate", {"model": "echo", "prompt": "a"}, {}),
-        post(server, "/api/chat", b" " * (2 << 20) + b"{}"),
+        # Refused by what its header says: sending all of it would race with the connection's end.
+        post(server, "/api/chat", b"{", {**JSON, "content-length": str((2 << 20) + 1)}),
     ]
     assert [answer.status for answer in answers] == [400, 400, 400, 413]
     assert {answer.headers["content-type"] for answer in answers} == {"text/plain; charset=utf-8"}

@@ -59,6 +59,10 @@ class Tiers:
                 self.models.setdefault(model.tier, model)
         self.tiers = {model.id: tier for tier, model in self.models.items()}
         """The same the other way round."""
+        self._called = {tier: tier for tier in TIERS}
+        for tier in TIERS:
+            for name in _names(self.models[tier]) if tier in self.models else ():
+                self._called.setdefault(name, tier)
 
     def candidates(self, name: str, task: Task, catalog: Catalog) -> Sequence[str]:
         """Ids of the models to ask for ``name``, in this order.
@@ -93,11 +97,7 @@ class Tiers:
 
     def _named(self, name: str) -> str:
         """The tier that is called ``name``, or whose model is; empty: none."""
-        low = name.lower()
-        if low in TIERS:
-            return low
-        called = (tier for tier in TIERS if tier in self.models and low in _names(self.models[tier]))
-        return next(called, "")
+        return self._called.get(name.lower(), "")
 
 
 def _not_found(name: str) -> ModelNotFound:

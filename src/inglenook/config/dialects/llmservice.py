@@ -10,7 +10,7 @@ CACHE_PERSIST_TO_DISK, CACHE_DIR                        cache.directory
 <TIER>_N_CTX, _N_BATCH, _N_THREADS, _N_GPU_LAYERS, _USE_MMAP, _USE_MLOCK
                                 models[].context, batch, threads, gpu_layers, mmap, mlock
 <TIER>_TEMPERATURE, _TOP_P, _TOP_K, _MAX_TOKENS, _REPEAT_PENALTY       models[].defaults
-<TIER>_EMBEDDING_MODE           models[].tasks
+<TIER>_EMBEDDING_MODE           models[].embeddings, of a model that writes text
 <TIER>_EMBEDDING_DIMENSION      models[].default_dimensions
 
 TIER is LIGHT, MEDIUM, HEAVY, EMBEDDING or RERANKER.
@@ -24,7 +24,8 @@ from pathlib import Path
 
 from inglenook.config.dialects.base import Dialect, Json, VariableError, Variables
 
-TIERS = ("LIGHT", "MEDIUM", "HEAVY", "EMBEDDING", "RERANKER")
+TEXT_TIERS = ("LIGHT", "MEDIUM", "HEAVY")
+TIERS = (*TEXT_TIERS, "EMBEDDING", "RERANKER")
 BACKENDS = ("llamacpp", "mlx")
 LEVELS = {
     "debug": "debug",
@@ -85,7 +86,10 @@ def _models(variables: Variables) -> list[Json]:
     found = [(tier, _tier(variables, tier)) for tier in TIERS]
     models = [model | {"tier": tier.lower()} for tier, model in found if model]
     taken = {tier.lower() for tier in TIERS}
+    embeds = any(model["tier"] == "embedding" for model in models)
     for model in models:
+        if not embeds and "embeddings" in model:
+            model["embeddings"] = True  # it stands in for the tier that is not there
         # A stem that two have, or that is a tier's name, means the first of them, or the tier.
         names = {model["tier"]: None} | dict.fromkeys(_stems(model["path"]))
         model["aliases"] = [name for name in names if name == model["tier"] or name not in taken]
@@ -105,8 +109,9 @@ def _tier(variables: Variables, tier: str) -> Json | None:
     path = os.path.expanduser(variables.text(f"{tier}_MODEL_PATH"))
     backend = variables.choice(f"{tier}_BACKEND", "llamacpp", BACKENDS)
     model = _loading(variables, tier) | {"path": path, "defaults": _defaults(variables, tier)}
-    if variables.flag(f"{tier}_EMBEDDING_MODE", False) and tier != "RERANKER":
-        model["tasks"] = ["embed"]
+    embeds = variables.flag(f"{tier}_EMBEDDING_MODE", False)
+    if tier in TEXT_TIERS:
+        model["embeddings"] = embeds
     if not path:
         return None
     if not path.startswith(_ELSEWHERE) and not os.path.exists(path):
