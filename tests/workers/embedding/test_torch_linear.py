@@ -13,7 +13,9 @@ import torch
 from inglenook.workers.embedding.backends import linear
 from inglenook.workers.embedding.backends.base import Encoded, Facts, Inputs, Kind, ModelSettings, Vectors
 from inglenook.workers.embedding.backends.linear import Packed, hastened, pack
+from inglenook.workers.embedding.flags import read_settings
 from inglenook.workers.embedding.program import FOR_TORCH
+from inglenook.workers.embedding.program import load as load_worker
 
 WIDTH = linear.NARROW
 SHAPES = [(1, WIDTH), (7, WIDTH), (3, 5, WIDTH), (2, 300, WIDTH), (WIDTH,)]
@@ -183,3 +185,10 @@ def test_memory_stays_flat_over_batches_of_every_size() -> None:
         check=True,
     )
     assert int(done.stdout) < 300 << 10
+
+
+def test_the_worker_tells_torch_before_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the operator has said otherwise."""
+    monkeypatch.setattr(os, "environ", {"LRU_CACHE_CAPACITY": "5"})
+    load_worker(read_settings(("--socket", "s", "--backend", "deterministic")))
+    assert os.environ == FOR_TORCH | {"LRU_CACHE_CAPACITY": "5"}
