@@ -149,6 +149,35 @@ def test_a_header_without_end_is_refused(serve: StartServer) -> None:
     assert server.get("/health").status == 200
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 40_000 + b"\r\n\r\n",),
+        (b"GET /health?" + b"a" * 40_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",),
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 8000 + b"\r\n",),
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 20_000, b"a" * 20_000 + b"\r\n\r\n"),
+    ],
+    ids=["one header", "a path", "many headers", "two writes"],
+)
+def test_a_header_of_more_than_32_kib_is_refused(starter: Server, pieces: tuple[bytes, ...]) -> None:
+    """However it comes, its end with it."""
+    with starter.raw() as client:
+        for piece in pieces:
+            client.sendall(piece)
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"The request's header is too large.")
+
+
+def test_a_large_body_that_comes_with_its_header_is_no_large_header(starter: Server) -> None:
+    """Both in one write."""
+    body = json.dumps({"model": "nobody", "messages": OK, "user": "a" * 100_000}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with starter.raw() as client:
+        client.sendall(head + body)
+        assert client.recv(65536).startswith(b"HTTP/1.1 404 ")
+
+
 def test_the_request_id_is_kept_or_made_and_returned(starter: Server) -> None:
     """`x-request-id` is taken over when it is harmless."""
     assert (
@@ -194,6 +223,28 @@ def test_pipelined_and_kept_connections_are_served_in_order(starter: Server) -> 
         while got.count(b'"status":"ok"') < 2:
             got += client.recv(65536)
     assert got.count(b"HTTP/1.1 200") == 2
+
+
+def test_pipelined_chats_are_answered_one_after_the_other_whole_and_streamed(starter: Server) -> None:
+    """A stream that follows a whole answer begins after it, byte by byte."""
+    with starter.raw() as client:
+        for stream in (False, True, False):
+            body = {"model": "starter", "stream": stream, "max_tokens": 3}
+            sent = json.dumps(body | {"messages": [{"role": "user", "content": "Hello"}]}).encode()
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+            client.sendall(head % len(sent) + sent)
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        got = b""
+        while piece := client.recv(65536):
+            got += piece
+    kinds = [head.split(b"content-type: ")[1].split(b"\r\n")[0] for head in got.split(b"HTTP/1.1 200 OK")[1:]]
+    assert kinds == [
+        b"application/json",
+        b"text/event-stream; charset=utf-8",
+        b"application/json",
+        b"application/json",
+    ]
+    assert got.count(b"data: [DONE]\n\n\r\n0\r\n\r\nHTTP/1.1 200") == 1
 
 
 def test_small_answers_are_not_held_back(starter: Server) -> None:

@@ -223,9 +223,23 @@ def test_a_client_that_leaves_frees_its_slot(serve: StartServer) -> None:
     until(lambda: server.log.count("outcome=cancelled") == 4, "four cancelled requests in the log")
 
 
+def test_a_client_that_leaves_behind_a_pipelined_request_frees_its_slot(serve: StartServer) -> None:
+    """Bytes of a next request, read or not, do not keep the end of the connection from being seen."""
+    server = serve(echo("--token-seconds", "60", "--ping-seconds", "1", parallel=1))
+    body = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "a b c"}]}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+    with server.raw() as client:
+        client.sendall((head % len(body) + body) * 2)
+        until(lambda: busy_slots(server) == 1, "the slot to be taken")
+    until(lambda: busy_slots(server) == 0, "the slot to be free", 2.0)
+    until(lambda: server.log.count("outcome=cancelled") == 1, "one cancelled request in the log")
+
+
 def busy_slots(server: Server) -> int:
     """Slots at work in the server's one engine, asked on its own socket."""
     arguments = Path(f"/proc/{engine_of(server)}/cmdline").read_bytes().split(b"\0")
+    if b"--socket" not in arguments:
+        return 0  # it is not the engine yet: between fork and exec a process has its parent's command line
     path = arguments[arguments.index(b"--socket") + 1]
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)

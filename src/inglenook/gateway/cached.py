@@ -113,6 +113,7 @@ class Cache:
         except Exception as failure:
             flight.land(failure)  # and ``rest`` raises it here too
         finally:
+            call.departed = None
             if self._flights.get(key) is flight:
                 del self._flights[key]
         await flight.rest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -107,31 +107,32 @@ class Gateway:
         route = self.route(call, request.model, "chat")
         call.stream, call.at_most = bool(request.stream), at_most(request)
 
-        async def serve(lane: Lane) -> None:
-            await self._chat(call, lane, request, addressed(body, request.model, lane, route), reply)
+        def serve(lane: Lane) -> Awaitable[None]:
+            return self._chat(call, lane, request, addressed(body, request.model, lane, route), reply)
 
         await self.attempts.run(call, route, serve, reply, partial(beginning, request))
 
-    async def _chat(self, call: Call, lane: Lane, request: ChatRequest, body: bytes, reply: Reply) -> None:
+    def _chat(
+        self, call: Call, lane: Lane, request: ChatRequest, body: bytes, reply: Reply
+    ) -> Awaitable[None]:
         if (request.n or 1) == 1 or not lane.engine.one_choice:
             prepared = lane.engine.chat(lane.model, request, body)
-            await self._serve(call, lane, prepared, reply, request.include_usage)
-            return
+            return self._serve(call, lane, prepared, reply, request.include_usage)
         choices = []
         for index in range(request.n or 1):
             alone = _alone(body, index, request.seed)
             single = replace(request, n=None)
             prepared = lane.engine.chat(lane.model, single, alone)
             choices.append(Choice(index, 0, self._server(lane, prepared)))
-        await compose(call, choices, reply, include_usage=request.include_usage)
+        return compose(call, choices, reply, include_usage=request.include_usage)
 
     async def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> None:
         """``POST /v1/completions``. Raises ``InglenookError``."""
         route = self.route(call, request.model, "chat")
         call.stream, call.at_most = bool(request.stream), at_most(request)
 
-        async def serve(lane: Lane) -> None:
-            await self._complete(call, lane, request, addressed(body, request.model, lane, route), reply)
+        def serve(lane: Lane) -> Awaitable[None]:
+            return self._complete(call, lane, request, addressed(body, request.model, lane, route), reply)
 
         try:
             await self.attempts.run(call, route, serve, reply, partial(beginning, request))

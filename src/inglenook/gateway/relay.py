@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from inglenook.engines.base import Engine
@@ -73,9 +73,9 @@ async def relay_stream(
     await reply.end()
 
 
-async def body_of(response: Response) -> bytes:
+def body_of(response: Response) -> Awaitable[bytes]:
     """The whole body; of an error, which is never long, no more than ``LARGEST_ERROR``."""
-    return await (response.body() if response.status == 200 else response.body(LARGEST_ERROR))
+    return response.body() if response.status == 200 else response.body(LARGEST_ERROR)
 
 
 async def _check_head(call: Call, engine: Engine, response: Response) -> None:

@@ -165,13 +165,17 @@ def _say(headers: Headers, standing: Standing, requests_reset: bytes, tokens_res
     headers += standing.fixed
     if most := client.requests_per_minute:
         left = b"%d" % max(0, most - account.requests.total)
-        headers.append((b"x-ratelimit-remaining-requests", left))
-        headers.append((b"x-ratelimit-remaining", left))
-        headers.append((b"x-ratelimit-reset-requests", requests_reset))
+        headers += (
+            (b"x-ratelimit-remaining-requests", left),
+            (b"x-ratelimit-remaining", left),
+            (b"x-ratelimit-reset-requests", requests_reset),
+        )
     if most := client.tokens_per_minute:
         left = b"%d" % max(0, most - account.tokens.total - account.reserved)
-        headers.append((b"x-ratelimit-remaining-tokens", left))
-        headers.append((b"x-ratelimit-reset-tokens", _FULL if account.reserved else tokens_reset))
+        headers += (
+            (b"x-ratelimit-remaining-tokens", left),
+            (b"x-ratelimit-reset-tokens", _FULL if account.reserved else tokens_reset),
+        )
 
 
 def _reset(window: Window, now: float) -> bytes:

@@ -60,12 +60,6 @@ class Edge:
         exchange = Exchange(scope, headers, receive, send, call)
         exchange.present = self.present
         try:
-            await self._serve(exchange, call)
-        finally:
-            self._seen.ended(call, time.monotonic())
-
-    async def _serve(self, exchange: Exchange, call: Call) -> None:
-        try:
             await self._answer(exchange, call)
         except InglenookError as error:
             await exchange.fail(error)
@@ -80,13 +74,15 @@ class Edge:
             await exchange.fail(
                 InglenookError(f"Something went wrong in the server. Its log has it as {call.request_id}.")
             )
+        finally:
+            self._seen.ended(call, time.monotonic())
 
     async def _answer(self, exchange: Exchange, call: Call) -> None:
         """CORS, Host, key, limits, handler: nothing is told of a path to those who may not have it."""
         headers = exchange.headers
         methods = self._methods(call, exchange.scope["path"])
         if self._cors is not None:
-            call.headers += self._cors.headers(headers.get(b"origin"))
+            call.headers += self._cors.headers(headers)
             if is_preflight(call.method, headers):
                 await self._cors.preflight(exchange)
                 return

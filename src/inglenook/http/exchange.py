@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -19,8 +19,32 @@ WATCH_AFTER = 0.02
 """Seconds until we look whether the client left: most answers that are quick need no watcher."""
 
 
-PUSH = "inglenook.push"
-"""The ASGI extension by which a server takes a piece of a begun body at once: ``bool`` says if it did."""
+DIRECT = "inglenook.direct"
+"""The ASGI extension under which our own server has a request's ``Direct``."""
+
+
+class Direct(Protocol):
+    """What ``receive`` and ``send`` do, in one step each. What cannot be done so now goes ASGI's way."""
+
+    def body(self) -> bytes | None:
+        """The whole body of the request; ``None``: it is not there yet."""
+        ...
+
+    def watch(self, left: Callable[[], None] | None) -> None:
+        """Have ``left`` called when the client has gone, until the answer is complete; ``None``: nobody."""
+        ...
+
+    def answer(self, headers: Headers, body: bytes) -> bool:
+        """Send a complete answer with status 200, whose length it adds to the headers. Whether it did."""
+        ...
+
+    def begin(self, headers: Headers, events: bytes) -> bool:
+        """Begin an answer with status 200 by its first events. Whether it did."""
+        ...
+
+    def push(self, events: bytes) -> bool:
+        """Send a further piece of a begun answer. Whether it did."""
+        ...
 
 
 class ErrorAnswer(NamedTuple):
@@ -39,6 +63,10 @@ def openai_error(error: InglenookError, call: Call) -> ErrorAnswer:
     return ErrorAnswer(error.status, msgspec.json.encode(error.body()))
 
 
+# Keeps nginx and its like from gathering events into batches.
+_STREAMED = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
 class Exchange:
     """Reads the request, sends the answer (it is the ``Reply`` of a ``Call``), notes the status."""
 
@@ -54,7 +82,8 @@ class Exchange:
         self._receive, self._send = receive, send
         self._request_id = (b"x-request-id", call.request_id.encode("latin-1"))
         self.started = False
-        self._push: Callable[[bytes], bool] | None = scope.get("extensions", {}).get(PUSH)
+        # Taken out: with the scope in it, the two would keep each other until a garbage collection.
+        self._direct: Direct | None = scope.get("extensions", {}).pop(DIRECT, None)
         self._kept: list[bytes] = []
         """Events of which ``push`` said that they wait for ``flush``."""
         self.present: Present = openai_error
@@ -69,6 +98,10 @@ class Exchange:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
+        body = None if self._direct is None else self._direct.body()
+        return await self._pieces(limit) if body is None or len(body) > limit else body
+
+    async def _pieces(self, limit: int) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -83,6 +116,13 @@ class Exchange:
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def watch(self, left: Callable[[], None] | None) -> bool:
+        """Have ``left`` called when the client leaves. ``False``: only ``until_client_leaves`` can tell."""
+        if self._direct is None:
+            return False
+        self._direct.watch(left)
+        return True
+
     async def until_client_leaves(self) -> None:
         """Returns when the client has gone. To be called once the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -91,7 +131,7 @@ class Exchange:
     # The Reply of a Call.
 
     def push(self, events: bytes) -> bool:
-        if self.started and not self._kept and self._push is not None and self._push(events):
+        if self.started and not self._kept and self._direct is not None and self._direct.push(events):
             return True
         self._kept.append(events)
         return False
@@ -99,21 +139,16 @@ class Exchange:
     async def flush(self) -> None:
         if not self._kept:
             return
-        if not self.started:
-            await self._head(
-                200,
-                [
-                    (b"content-type", self.call.stream_type),
-                    (b"cache-control", b"no-cache"),
-                    # Keeps nginx and its like from gathering events into batches.
-                    (b"x-accel-buffering", b"no"),
-                ],
-            )
         events, self._kept = b"".join(self._kept), []
+        if not self.started:
+            headers = self._head(200, [(b"content-type", self.call.stream_type), *_STREAMED])
+            if self._direct is not None and self._direct.begin(headers, events):
+                return
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
-    async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
-        await self.answer(200, body, [(b"content-type", content_type)])
+    def whole(self, body: bytes, content_type: bytes = b"application/json") -> Coroutine[Any, Any, None]:
+        return self.answer(200, body, [(b"content-type", content_type)])
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -126,10 +161,13 @@ class Exchange:
     async def answer(self, status: int, body: bytes, headers: Headers) -> None:
         if len(body) >= self.compress_above:
             body, headers = await compressed(self.headers.get(b"accept-encoding", b""), body, headers)
-        await self._head(status, [*headers, (b"content-length", str(len(body)).encode())])
-        if self.call.method == "HEAD":
-            body = b""
-        await self._send({"type": "http.response.body", "body": body})
+        headers = self._head(status, headers)
+        is_head = self.call.method == "HEAD"
+        if status == 200 and not is_head and self._direct is not None and self._direct.answer(headers, body):
+            return
+        headers.append((b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b"" if is_head else body})
 
     async def fail(self, error: InglenookError) -> None:
         """The error's own status and envelope; in a begun stream, a last event without ``[DONE]``."""
@@ -144,12 +182,11 @@ class Exchange:
             headers.append((b"connection", b"close"))
         await self.answer(answer.status, answer.body, headers)
 
-    async def _head(self, status: int, headers: Headers) -> None:
+    def _head(self, status: int, headers: Headers) -> Headers:
+        """All headers of an answer that begins now."""
         self.started = True
         self.call.status = status
-        headers += self.call.headers
-        headers.append(self._request_id)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return [*headers, *self.call.headers, self._request_id]
 
 
 class ClientLeft(Exception):
@@ -165,7 +202,7 @@ class Departure:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
         self.noticed = False
         self._stays = False
@@ -174,11 +211,14 @@ class Departure:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._timer = self._loop.call_later(WATCH_AFTER, self._watch)
+        if not self._exchange.watch(self._left):
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: object, trace: object) -> None:
-        self._timer.cancel()
+        self._exchange.watch(None)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
         if self.noticed and kind is asyncio.CancelledError and self._task.uncancel() == 0:
@@ -188,16 +228,19 @@ class Departure:
 
     def _watch(self) -> None:
         # Owned by this block: it is cancelled on every way out of it.
-        self._watcher = self._loop.create_task(self._exchange.until_client_leaves())
-        self._watcher.add_done_callback(self._left)
+        self._watcher = asyncio.get_running_loop().create_task(self._exchange.until_client_leaves())
+        self._watcher.add_done_callback(self._watched)
 
-    def _left(self, watcher: asyncio.Task[None]) -> None:
+    def _watched(self, watcher: asyncio.Task[None]) -> None:
         if not watcher.cancelled() and watcher.exception() is None:
-            self.noticed = True
-            departed = self._exchange.call.departed
-            self._stays = departed is not None and departed(self._task.cancel)
-            if not self._stays:
-                self._task.cancel()
+            self._left()
+
+    def _left(self) -> None:
+        self.noticed = True
+        departed = self._exchange.call.departed
+        self._stays = departed is not None and departed(self._task.cancel)
+        if not self._stays:
+            self._task.cancel()
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from inglenook.http.edge import Handler
 from inglenook.http.exchange import Exchange
 from inglenook.policy.cache_key import freshness
@@ -10,10 +12,10 @@ from inglenook.policy.cache_key import freshness
 def heeding(handler: Handler) -> Handler:
     """``handler``, told what its client thinks of answers that were kept."""
 
-    async def handle(exchange: Exchange) -> None:
+    def handle(exchange: Exchange) -> Awaitable[None]:
         said = exchange.headers.get(b"cache-control")
         if said is not None:
             exchange.call.freshness = freshness(said)
-        await handler(exchange)
+        return handler(exchange)
 
     return handle

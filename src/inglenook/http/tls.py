@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
+from typing import Any, cast
+
+import uvloop
 
 from inglenook.config.load import SettingsError
 from inglenook.config.settings import ServerSettings
 
+HANDSHAKE_SECONDS = 10.0
+"""From a connection's first moment to the end of its handshake; asyncio would wait for a minute."""
+GOODBYE_SECONDS = 1.0
+"""What a client has to answer our end of the connection; asyncio would wait for half a minute. An idle client
+does not answer, and the end of the server would wait for it."""
 _KEYS = ("-----BEGIN PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN EC PRIVATE KEY-----")
 """PKCS#8 (RFC 5958), PKCS#1 (RFC 8017), SEC1 (RFC 5915)."""
 _NOT_ITS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 """OpenSSL's words for another key, and for one of another kind."""
 _ENCRYPTED = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED")
+
+
+class Loop(uvloop.Loop):
+    """An event loop whose servers know our deadlines for TLS, which uvicorn has no settings for."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        if kwargs.get("ssl"):
+            kwargs |= {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": GOODBYE_SECONDS}
+        return cast(asyncio.Server, await super().create_server(*args, **kwargs))
 
 
 def tls_context(server: ServerSettings) -> ssl.SSLContext | None:

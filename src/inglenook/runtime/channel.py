@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httptools
 
 from inglenook.errors import ConnectTimeout, EngineError, EngineLost, EngineTimeout
+from inglenook.runtime.outbox import Outbox, Outgoing
 
 HIGH_WATER = 256 * 1024
 """Bytes held for a slow reader before the engine is made to wait."""
@@ -27,6 +28,8 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 TICK_SECONDS = 1.0
 MAX_IDLE = 1024
+_PATH = "/%:@!$&'()*+,;=~"
+"""What a URL's path may have as it is (RFC 3986, 3.3), and escapes that are there already."""
 
 
 class Idle(NamedTuple):
@@ -60,7 +63,7 @@ class Address:
             raise ValueError("must start with http://, https:// or unix:/")
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
-        return cls(host=parts.hostname, port=port, tls=tls, base=parts.path.rstrip("/"))
+        return cls(host=parts.hostname, port=port, tls=tls, base=quote(parts.path.rstrip("/"), safe=_PATH))
 
 
 class Response:
@@ -123,8 +126,9 @@ class Channel:
         name = f"[{address.host}]" if ":" in address.host else address.host
         host = name if default_port else f"{name}:{address.port}"
         lines = [f"host: {host}", *(f"{name}: {value}" for name, value in headers)]
-        self._head = "\r\n".join(["", *lines, ""]).encode("latin-1")
+        self._head = "\r\n".join(["", *lines, ""])
         self._tls = ssl.create_default_context() if address.tls else None
+        self.outbox = Outbox()
         self._idle: deque[_Connection] = deque()
         self._open: set[_Connection] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -172,11 +176,12 @@ class Channel:
             connection.abort()
 
     def _encode(self, method: str, path: str, body: bytes, headers: tuple[tuple[str, str], ...]) -> bytes:
-        extra = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        head = f"{method} {self._address.base}{path} HTTP/1.1".encode() + self._head
+        head = f"{method} {self._address.base}{path} HTTP/1.1{self._head}"
+        for name, value in headers:
+            head += f"{name}: {value}\r\n"
         if body or method == "POST":
-            extra += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        return head + extra.encode("latin-1") + b"\r\n" + body
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        return f"{head}\r\n".encode("latin-1") + body
 
     async def _connection(self, *, fresh: bool) -> tuple[_Connection, bool]:
         while self._idle and not fresh:
@@ -240,7 +245,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self._channel, self._loop = channel, loop
-        self._transport: asyncio.Transport | None = None
+        self._transport: Outgoing | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._since = loop.time()
         self._idle: Idle | None = None
@@ -387,7 +392,8 @@ class _Connection(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        # uvloop's is none by inheritance
+        self._transport = Outgoing(cast(asyncio.Transport, transport), self._channel.outbox)
 
     def data_received(self, data: bytes) -> None:
         self._answered = self._spoke = True

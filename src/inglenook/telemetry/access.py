@@ -39,6 +39,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     latency_ms: float
     client: str = ""
     model: str = ""
+    instead_of: str = ""
     upstream: str = ""
     stream: bool | None = None
     attempts: int | None = None
@@ -127,20 +128,13 @@ class AccessLog:
 def line(call: Call, ended: float, stamp: str) -> Line:
     """The record of one request that ended at ``ended``, which is the time ``stamp``."""
     began = call.began
-    made = Line(
-        "request",
-        stamp,
-        call.request_id,
-        call.method,
-        call.route,
-        call.status,
-        call.outcome,
-        round((ended - began) * 1000, 2),
-        call.client.name,
-    )
-    if call.model:
-        made.model, made.upstream, made.cache = call.model, call.upstream, call.cache
-        made.stream, made.attempts = call.stream, call.attempts
+    told = (stamp, call.request_id, call.method, call.route, call.status, call.outcome)
+    latency = round((ended - began) * 1000, 2)
+    if not call.model:
+        made = Line("request", *told, latency, call.client.name)
+    else:
+        where = (call.model, call.instead_of, call.upstream, call.stream, call.attempts, call.cache)
+        made = Line("request", *told, latency, call.client.name, *where)
         if call.turn_at:
             made.queue_place, made.queue_ms = call.place, round(call.waited * 1000, 2)
         if call.first_at:
@@ -179,7 +173,9 @@ def _encoder(log_format: str, colours: bool) -> Callable[[Line], bytes]:
     if log_format == "json":
         return msgspec.json.Encoder().encode
     if log_format == "dashed":
-        return _dashed
+        return lambda line: _stamped(line, "- inglenook.access - INFO -")
+    if log_format == "stamped":
+        return lambda line: _stamped(line, "INFO")
     if log_format == "flat":
         return _flat
     if log_format == "pretty":
@@ -192,10 +188,10 @@ def _text(line: Line) -> bytes:
     return _with_rest(head, line, ("event", "time", "method", "route", "status", "latency_ms"))
 
 
-def _dashed(line: Line) -> bytes:
+def _stamped(line: Line, level: str) -> bytes:
     now = time.time()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
-    head = f"{stamp},{int(now % 1 * 1000):03d} - inglenook.access - INFO - {line.method} {line.route}"
+    head = f"{stamp},{int(now % 1 * 1000):03d} {level} {line.method} {line.route}"
     head += f" {line.status} {line.latency_ms:.1f} ms"
     return _with_rest(head, line, ("event", "time", "method", "route", "status", "latency_ms"))
 

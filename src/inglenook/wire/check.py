@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,7 +30,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "n_probs": (0, 20),
     "seed": (-(2**63), 2**63 - 1),
 }
-MINIMA = {"max_tokens": 1, "max_completion_tokens": 1, "top_k": 0}
+MINIMA: dict[str, float] = {"max_tokens": 1, "max_completion_tokens": 1, "top_k": 0}
 MAX_STOP = 16
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
@@ -61,13 +62,23 @@ _PATH = re.compile(r" - at `(?P<where>[^`]+)`$")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]]{1,120}")
 
 
-def reader(shape: type[R], check: Callable[[R], None]) -> Callable[[bytes], R]:
+def reader(
+    shape: type[R],
+    check: Callable[[R], None],
+    ranges: Mapping[str, tuple[float, float]] = RANGES,
+    minima: Mapping[str, float] = MINIMA,
+) -> Callable[[bytes], R]:
     """A function from a body to a checked ``shape``. Build once: decoders are costly to make."""
     decoder = msgspec.json.Decoder(shape)
+    names = [name for name in (*ranges, *minima) if name in shape.__struct_fields__]
+    numbers = attrgetter(*names)
 
     def read(body: bytes) -> R:
         request = decoded(decoder, body)
-        _check_ranges(request)
+        for name, value in zip(names, numbers(request), strict=True):
+            if value is not None:
+                _check_number(name, value, ranges.get(name), minima.get(name, 0))
+        _check_rest(request)
         check(request)
         return request
 
@@ -158,26 +169,24 @@ def _is_token(item: Any) -> bool:
     return type(item) is int and 0 <= item < 2**31
 
 
-def _check_ranges(request: ChatRequest | CompletionRequest) -> None:
-    for name, (low, high) in RANGES.items():
-        value = getattr(request, name, None)
-        # bool is no number here: completions' logprobs and chat's share a name, not a type.
-        if value is not None and not low <= value <= high:
-            raise BadRequest(f"{name} must be between {low} and {high}", param=name)
-    for name, low in MINIMA.items():
-        value = getattr(request, name, None)
-        if value is not None and not low <= value < 2**31:
-            raise BadRequest(f"{name} must be at least {low}", param=name)
+def _check_number(name: str, value: float, between: tuple[float, float] | None, least: float) -> None:
+    if between is None:
+        if not least <= value < 2**31:
+            raise BadRequest(f"{name} must be at least {least}", param=name)
+    elif not between[0] <= value <= between[1]:
+        raise BadRequest(f"{name} must be between {between[0]} and {between[1]}", param=name)
+
+
+def _check_rest(request: ChatRequest | CompletionRequest) -> None:
     if request.stop is not None and len(request.stop) > MAX_STOP and isinstance(request.stop, list):
         raise BadRequest(f"stop must have at most {MAX_STOP} sequences", param="stop")
-    _check_logit_bias(request.logit_bias)
+    if request.logit_bias:
+        _check_logit_bias(request.logit_bias)
     if request.stream_options is not None and not request.stream:
         raise BadRequest("stream_options needs stream to be true", param="stream_options")
 
 
-def _check_logit_bias(bias: dict[str, float] | None) -> None:
-    if not bias:
-        return
+def _check_logit_bias(bias: dict[str, float]) -> None:
     if len(bias) > MAX_LOGIT_BIAS:
         raise BadRequest(f"logit_bias must have at most {MAX_LOGIT_BIAS} tokens", param="logit_bias")
     for token, value in bias.items():
