@@ -6,8 +6,11 @@ Contract: README and the golden values of the deterministic backend.
 from __future__ import annotations
 
 import base64
+import json
+import re
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +23,10 @@ from inglenook.config.dialects.aegis import ALIASES, PREFIX
 from inglenook.config.dialects.dotenv import parse
 from inglenook.config.load import SettingsError, load
 from inglenook.config.settings import Settings
+from tests.parts.bert import write_bert
 from tests.parts.collector import http_collector
-from tests.parts.dialect import refused_start, start_dialect
+from tests.parts.dialect import environment, refused_start, start_dialect
+from tests.parts.odd_llama_server import program
 from tests.parts.server import Answer, Server, until
 
 HELLO = [0.26784691, -0.01823026, 0.30878732, 0.25869733, 0.30027407, -0.57882291, -0.42123741, -0.40374544]
@@ -111,6 +116,40 @@ def test_the_readmes_curl_answers(server: Server) -> None:
     assert '"object":"list"' in told.stdout
 
 
+def test_the_readmes_benchmark_runs_as_our_command(server: Server, tmp_path: Path) -> None:
+    """Its flags, but for less of it; the report is printed and written, its directory made."""
+    file = tmp_path / "docs" / "perf" / "local-baseline.json"
+    flags = f"--base-url {server.url} --model nomic-embed-text --requests 12 --warmup 2 --concurrency 4"
+    flags += f" --batch-size 1 --input-chars 16 --output {file}"
+    command = [sys.executable, "-P", "-m", "inglenook", "bench", "embeddings", *flags.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, f"Wrote benchmark report: {file}\n")
+    assert done.stdout == file.read_text()
+    results = json.loads(done.stdout)["results"]
+    assert (results["success_requests"], results["error_breakdown"]) == (12, {})
+
+
+def test_its_app_is_a_library_too(tmp_path: Path) -> None:
+    """`create_app()`, of the environment, under uvicorn as the README has it."""
+    given = variables(EMBEDDING__DIMENSION="8") | {"INGLENOOK_SERVER__DIALECT": "aegis"}
+    log = tmp_path / "log.txt"
+    command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "inglenook:create_app", "--port", "0"]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stderr=stream, stdout=stream, text=True, env=environment(given))
+    try:
+        until(lambda: "running on" in log.read_text() or process.poll() is not None, "uvicorn to listen")
+        found = re.search(r"http://\S+:\d+", log.read_text())
+        assert found is not None, log.read_text()
+        running = Server(process, found[0], log)
+        assert running.get("/health").json["service"] == "aegis-llm-server"
+        assert embed(running, input="hello world").json["data"][0]["embedding"] == pytest.approx(
+            HELLO, abs=1e-6
+        )
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @pytest.mark.parametrize("model", ["", *ALIASES])
 def test_every_alias_gives_the_golden_vector_and_is_echoed(server: Server, model: str) -> None:
     answer = embed(server, model=model, input="hello world")
@@ -152,6 +191,7 @@ def test_base64_and_the_official_client_agree_with_the_floats(server: Server) ->
     ("body", "message"),
     [
         ({"model": "zz", "input": "a"}, "Unsupported embedding model 'zz'."),
+        ({"model": "it's", "input": "a"}, "Unsupported embedding model 'it's'."),
         ({"input": []}, "Embedding input list cannot be empty."),
         ({"input": ["a"] * 4}, "Embedding input batch size 4 exceeds configured limit 3."),
         ({"input": ["a", "b" * 21]}, "Embedding input at index 1 exceeds configured character limit 20."),
@@ -165,6 +205,13 @@ def test_what_is_wrong_is_said_in_the_exact_words(server: Server, body: Any, mes
     answer = embed(server, **body)
     assert answer.status == 400
     assert answer.json == {"error": {"code": "invalid_request", "message": message}}
+
+
+def test_what_is_far_too_long_is_told_in_the_same_words(server: Server) -> None:
+    """Its limits are in characters; none of ours stands before them."""
+    answer = embed(server, input="b" * 12_000_000)
+    assert answer.status == 400
+    assert answer.error["message"] == "Embedding input at index 0 exceeds configured character limit 20."
 
 
 @pytest.mark.parametrize("body", [b"x", b"{}", b'{"input": 5}', b'{"input": "a", "encoding_format": "hex"}'])
@@ -213,6 +260,68 @@ def test_a_backend_that_cannot_start_leaves_a_server_that_says_so(tmp_path: Path
         assert answer.error == {"code": "upstream_error", "message": "Embedding backend is unavailable."}
 
 
+def test_a_backend_that_is_too_slow_is_a_504(tmp_path: Path) -> None:
+    with speaking(tmp_path, variables(EMBEDDING__BACKEND_TIMEOUT_SECONDS="0.000001")) as server:
+        answer = embed(server, input="a")
+        assert (answer.status, answer.json) == (
+            504,
+            {"error": {"code": "upstream_timeout", "message": "Embedding backend timed out."}},
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nan", "Embedding backend returned non-finite vector values at index 1."),
+        ("short", "Embedding backend returned invalid vector dimension at index 1: expected 2, got 1."),
+        ("few", "Embedding backend returned mismatched vector count."),
+        ("rubbish", "Embedding generation failed."),
+    ],
+)
+def test_what_a_backend_does_wrong_is_a_500_in_the_exact_words(odd: Server, text: str, message: str) -> None:
+    answer = embed(odd, input=["a", text], model="odd")
+    assert (answer.status, answer.json) == (500, {"error": {"code": "internal", "message": message}})
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A backend with every fault that a text may ask for."""
+    place = tmp_path_factory.mktemp("odd")
+    file = place / "inglenook.toml"
+    path = write_bert(place / "bert.gguf")
+    file.write_text(f'[[models]]\nid = "odd"\npath = "{path}"\nengine_binary = "{program(place)}"')
+    with speaking(place, {}, "--config", str(file)) as server:
+        yield server
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_as_it_was(tmp_path: Path) -> None:
+    """But no longer in silence."""
+    file = tmp_path / "inglenook.toml"
+    file.write_text(f'[[models]]\nid = "bert"\npath = "{write_bert(tmp_path / "bert.gguf", context=64)}"')
+    with speaking(tmp_path, {}, "--config", str(file)) as server:
+        long = embed(server, input=["cat", "cat " * 100], model="bert")
+        assert long.status == 200
+        assert long.json["usage"]["prompt_tokens"] == 101
+        assert [cut["index"] for cut in long.json["truncated"]] == [1]
+        assert "truncated" not in embed(server, input="cat", model="bert").json
+
+
+def test_lines_have_a_timestamp_a_level_and_words(tmp_path: Path) -> None:
+    """Python's own timestamp, for the server's lines and for each request."""
+    stamp = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO "
+    with speaking(tmp_path, {}) as server:
+        embed(server, input="a")
+        server.until_log("POST /v1/embeddings 200")
+        assert re.search(stamp + "model nomic-ai/nomic-embed-text-v1.5 is ready$", server.log, re.MULTILINE)
+        assert re.search(stamp + r"POST /v1/embeddings 200 [\d.]+ ms ", server.log, re.MULTILINE)
+
+
+def test_it_answers_under_any_name(tmp_path: Path) -> None:
+    """On loopback too: behind a proxy that passes on the name it was called by."""
+    with speaking(tmp_path, variables(SERVER__HOST="127.0.0.1")) as server:
+        assert server.ask("GET", "/health", headers={"host": "llm.example.com"}).status == 200
+
+
 def test_every_request_is_one_record_of_the_four_metrics(tmp_path: Path) -> None:
     """Names, attributes, headers and traces of "Telemetry Output Contract"."""
     with http_collector() as collector:
@@ -226,11 +335,16 @@ def test_every_request_is_one_record_of_the_four_metrics(tmp_path: Path) -> None
         with speaking(tmp_path, given) as server:
             embed(server, model="nomic-embed-text", input=["a b", "c"])
             embed(server, model="zz", input="a")
-            spans = collector.until_spans(2)
+            embed(server, model="z" * 257, input="a")
+            spans = collector.until_spans(3)
         durations = collector.points("aegis_llm_server_embeddings_duration_ms")
         tokens = collector.points("aegis_llm_server_embeddings_prompt_tokens")
     told = {(labels["model"], labels["status"]): point.count for labels, point in durations}
-    assert told == {("nomic-embed-text", "ok"): 1, ("zz", "invalid_request"): 1}
+    assert told == {
+        ("nomic-embed-text", "ok"): 1,
+        ("zz", "invalid_request"): 1,
+        ("other", "invalid_request"): 1,
+    }
     assert [(labels["status"], point.sum) for labels, point in tokens] == [("ok", 3.0)]
     for name in ("requests_total", "input_texts_total"):
         assert f"aegis_llm_server_embeddings_{name}".encode() in collector.metrics[-1]
@@ -314,6 +428,7 @@ def test_telemetry_variables_become_settings() -> None:
         ("TELEMETRY__OTLP_TIMEOUT_SECONDS", "121"),
         ("TELEMETRY__METRICS_EXPORT_INTERVAL_MS", "249"),
         ("TELEMETRY__SAMPLE_RATIO", "1.1"),
+        ("TELEMETRY__OTLP_ENDPOINT", "otel-collector:4318"),
     ],
 )
 def test_a_wrong_value_stops_the_start_and_names_the_variable(name: str, value: str) -> None:

@@ -40,6 +40,8 @@ case "$4" in
   leave*) sleep 60 & echo $! > "$here/child"; echo left ;;
   meet*) touch "$here/$4"; while [ ! -e "$here/meet1" ] || [ ! -e "$here/meet2" ]; do sleep 0.02; done; echo met ;;
   flood*) yes ;;
+  bytes*) printf '\\377 caf\\303\\251 \\303\\n' ;;
+  deaf*) trap '' TERM HUP INT; echo $$ > "$here/deaf.pid"; sleep 60; sleep 60 ;;
   *) printf '\\n  '; for each in "$@"; do printf '<%s>' "$each"; done; printf '  \\n' ;;
 esac
 """
@@ -211,6 +213,19 @@ def test_more_output_than_an_answer_may_be_ends_the_run(server: Server) -> None:
     assert answer.status == 500 and "more than an answer may be" in answer.json["detail"]
 
 
+def test_what_is_not_utf8_is_replaced(server: Server) -> None:
+    """As everywhere: the rest of the answer is worth more than a refusal."""
+    assert llm(server, "bytes").json == {"completion": "\ufffd café \ufffd"}
+
+
+def test_a_program_that_does_not_listen_to_signals_ends_with_its_client(server: Server, place: Path) -> None:
+    connection = server.connect()
+    connection.request("POST", "/llm", json.dumps({"prompt": "deaf"}))
+    pid = number(place / "deaf.pid")
+    connection.close()
+    until(lambda: not is_alive(pid), "the end of the program")
+
+
 def test_every_request_is_logged_with_its_latency(server: Server) -> None:
     llm(server, "x")
     server.until_log("POST /llm 200 ")
@@ -270,9 +285,27 @@ def test_without_program_and_model_the_server_starts_and_says_what_to_mend(tmp_p
         assert server.get("/health").body == b'{"status":"ok"}'
         assert server.get("/ready").status == 503
         answer = llm(server, "x")
-        assert answer.status == 500 and "LLM_BIN_PATH" in answer.json["detail"]
+        assert answer.status == 500 and "file is not there" in answer.json["detail"]
+        assert "LLM_GGUF_PATH" in server.log
         answer = server.chat("x", model="gpt-4o-mini")
         assert answer.status == 503 and "file is not there" in answer.json["detail"]
+
+
+def test_a_program_that_is_named_and_not_there_is_a_500(tmp_path: Path) -> None:
+    """Whatever model there is: this one was meant."""
+    with speaking(tmp_path, LLM_BIN_PATH="/nowhere/main", LLM_GGUF_PATH=str(STARTER)) as server:
+        assert server.get("/ready").status == 503
+        answer = llm(server, "x")
+        assert answer.status == 500 and "LLM_BIN_PATH" in answer.json["detail"]
+
+
+def test_without_variables_the_first_model_of_the_settings_answers(tmp_path: Path) -> None:
+    """Of those that chat."""
+    file = tmp_path / "inglenook.toml"
+    file.write_text('[[models]]\nid = "echo"\npath = "builtin:echo"')
+    with speaking(tmp_path, "--config", str(file)) as server:
+        assert llm(server, "one two", max_tokens=2).json["completion"]
+        assert server.chat("x", model="gpt-4o-mini").status == 200
 
 
 def test_a_program_that_cannot_run_is_a_500(tmp_path: Path) -> None:
@@ -284,6 +317,7 @@ def test_a_program_that_cannot_run_is_a_500(tmp_path: Path) -> None:
 def test_a_model_that_is_not_there_is_a_500_too(tmp_path: Path) -> None:
     """Where no program is run."""
     with speaking(tmp_path, LLM_GGUF_PATH=str(tmp_path / "none.gguf")) as server:
+        assert server.get("/ready").status == 503
         answer = llm(server, "x")
         assert answer.status == 500 and answer.json["detail"].startswith("The model's file is not there")
 
@@ -293,19 +327,25 @@ def test_a_model_that_is_not_there_is_a_500_too(tmp_path: Path) -> None:
 
 def test_any_model_name_is_the_one_model(server: Server) -> None:
     """Streams too; the list has its own name."""
-    client = OpenAI(base_url=f"{server.url}/v1", api_key="not-needed")
-    assert [model.id for model in client.models.list()] == ["model"]
-    for name in ("gpt-4o-mini", "model"):
-        whole = client.chat.completions.create(
-            model=name, messages=[{"role": "user", "content": "Hi"}], max_tokens=8
-        )
-        assert whole.choices[0].message.content and whole.usage and whole.usage.completion_tokens
-    chunks = client.completions.create(model="any", prompt="The", stream=True, max_tokens=4)
-    assert "".join(chunk.choices[0].text for chunk in chunks)
-    bare = server.ask(
-        "POST", "/chat/completions", {"model": "x", "messages": [{"role": "user", "content": "Hi"}]}
-    )
-    assert bare.status == 200
+    with OpenAI(base_url=f"{server.url}/v1", api_key="not-needed") as client:
+        assert [model.id for model in client.models.list()] == ["model"]
+        for name in ("gpt-4o-mini", "model"):
+            whole = client.chat.completions.create(
+                model=name, messages=[{"role": "user", "content": "Hi"}], max_tokens=8, temperature=0
+            )
+            assert whole.choices[0].message.content and whole.usage and whole.usage.completion_tokens
+        with client.completions.create(
+            model="any", prompt="The", stream=True, max_tokens=4, temperature=0
+        ) as chunks:
+            assert "".join(chunk.choices[0].text for chunk in chunks)
+    body = {"model": "x", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8, "temperature": 0}
+    assert server.ask("POST", "/chat/completions", body).status == 200
+
+
+def test_it_answers_under_any_name(tmp_path: Path) -> None:
+    """Behind an ingress on the same machine, which passes on the name it was called by."""
+    with speaking(tmp_path, "--host", "127.0.0.1", LLM_BIN_PATH="/nowhere/main") as server:
+        assert server.ask("GET", "/health", headers={"host": "llm.example.com"}).status == 200
 
 
 def test_schema_errors_of_v1_are_422_for_both_kinds_of_readers(server: Server) -> None:

@@ -24,16 +24,17 @@ def settings(**variables: str) -> Settings:
 
 
 def test_defaults() -> None:
-    """Nothing said, nothing there: the program's absence is what /llm tells of."""
+    """Nothing said, nothing there: one model, which /llm and /v1 say is not there."""
     said = settings()
     assert (said.server.host, said.server.port) == ("0.0.0.0", 8001)
-    assert (said.api.llm_binary, said.api.llm_gguf) == (BINARY, GGUF) == ("/llama/main", GGUF)
+    assert (said.api.llm_binary, said.api.llm_gguf) == ("", GGUF)
     (model,) = said.models
     assert (model.id, model.path, model.engine) == ("llama3-q4_K_M", GGUF, "llamacpp")
-    assert (model.tasks, model.preload) == (("chat",), False)
+    assert (model.tasks, model.preload) == (("chat",), True)
     assert (said.auth.keys, said.auth.database) == ((), "none")
     assert (said.telemetry.log_format, said.cache.enabled) == ("text", False)
     assert (said.server.cors_origins, said.limits.requests_per_minute) == ((), 0)
+    assert said.server.allowed_hosts == ("*",)
 
 
 def test_a_program_that_is_named_is_meant() -> None:
@@ -44,19 +45,19 @@ def test_a_program_that_is_named_is_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "model", "preload"),
+    ("path", "model"),
     [
-        (str(STARTER), "starter", True),
-        ("/nowhere/other.gguf", "other", False),
-        ("builtin:starter", "starter", True),
-        ("hf:owner/repo:file-q4.gguf", "file-q4", True),
+        (str(STARTER), "starter"),
+        ("/nowhere/other.gguf", "other"),
+        ("builtin:starter", "starter"),
+        ("hf:owner/repo:file-q4.gguf", "file-q4"),
     ],
 )
-def test_a_model_alone_is_the_default_model(path: str, model: str, preload: bool) -> None:
+def test_a_model_alone_is_the_default_model(path: str, model: str) -> None:
     """``LLM_GGUF_PATH`` without a program: no program is run."""
     said = settings(LLM_GGUF_PATH=path)
     assert said.api.llm_binary == ""
-    assert (said.models[0].id, said.models[0].path, said.models[0].preload) == (model, path, preload)
+    assert (said.models[0].id, said.models[0].path, said.models[0].preload) == (model, path, True)
 
 
 def test_a_program_needs_a_file() -> None:

@@ -216,15 +216,6 @@ def test_a_dotenv_is_read_below_the_environment(tmp_path: Path, monkeypatch: pyt
     assert (said.models[0].id, said.server.port, said.telemetry.service_name) == ("a/b", 2, "it # s")
 
 
-def test_without_the_dialect_no_variable_has_any_effect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not even a wrong one, and no ``.env``."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("\n".join(f"{name}=x" for name in NAMES))
-    assert load(None, dict.fromkeys(NAMES, "x"), {}) == load(None, {}, {})
-
-
 def test_the_template_has_every_variable_at_its_default() -> None:
     """``docs/dialects/inference.env`` parses, and changes nothing."""
     text = (DOCS / "inference.env").read_text()

@@ -21,7 +21,9 @@ from inglenook.telemetry.call import Call
 from tests.parts.dialect import start_dialect
 from tests.parts.server import Answer, Server, until
 from tests.parts.upstream import (
+    Heard,
     Scripted,
+    Write,
     after,
     chunk,
     fails,
@@ -347,6 +349,7 @@ def test_each_key_is_a_client_of_its_own_in_the_log(keyed: Server, key: str, cli
     assert answer.status == 200
     keyed.until_log(name)
     lines = [json.loads(line) for line in keyed.log.splitlines()]
+    assert "of OPENAI_API_KEY and OPENAI_API_KEYS" in lines[0]["message"]
     (line,) = [line for line in lines if line.get("request_id") == name]
     assert line["event"] == "request_completed" and line["client_id"] == client
     assert (line["method"], line["route"], line["status"]) == ("POST", "/v1/chat/completions", 200)
@@ -397,7 +400,7 @@ def test_cors_names_the_listed_origin_on_errors_too(keyed: Server) -> None:
     assert answer.headers["access-control-allow-credentials"] == "true"
     asks = {"access-control-request-method": "POST"}
     fine = keyed.ask("OPTIONS", "/v1/chat/completions", None, {**here, **asks})
-    assert fine.status == 200 and "POST" in fine.headers["access-control-allow-methods"]
+    assert fine.status == 200 and fine.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
     other = keyed.ask("OPTIONS", "/v1/chat/completions", None, {"origin": "http://evil.example", **asks})
     assert (other.status, other.body) == (400, b"Disallowed CORS origin")
     plain = keyed.ask("GET", "/health", None, {"origin": "http://evil.example", "host": "api.example"})
@@ -428,6 +431,21 @@ def test_names_choose_among_upstreams(tmp_path: Path) -> None:
     mapped = {"id": "a", "object": "model", "upstream_model_id": "m"}
     stub = {"id": "b", "object": "model", "owned_by": "llamacpp", "meta": {"upstream": b.url}}
     assert listed == {"object": "list", "data": [mapped, stub], "models": [mapped, stub]}
+
+
+def test_an_upstreams_list_is_asked_for_like_everything_else(tmp_path: Path) -> None:
+    """By the request's id, with further tries, and counted."""
+
+    async def act(heard: Heard, write: Write) -> None:
+        await (fails(503) if len(up.calls) == 1 else says())(heard, write)
+
+    with scripted(always=act) as up, speaking(tmp_path, {"MODEL_UPSTREAMS": f"a={up.url}"}) as server:
+        listed = server.ask("GET", "/v1/models", None, {"x-request-id": "mine"})
+        assert [each["id"] for each in listed.json["data"]] == ["a"]
+        assert [call.headers["x-request-id"] for call in up.calls] == ["mine", "mine"]
+        text = server.get("/metrics").body.decode()
+    assert 'proxy_upstream_retries_total{route="/v1/models"} 1.0' in text
+    assert 'proxy_upstream_latency_seconds_count{route="/v1/models"} 2.0' in text
 
 
 # Metrics.

@@ -122,6 +122,23 @@ def test_paths_become_engines_in_their_upstreams_place(tmp_path: Path) -> None:
     assert [each.name for each in said.upstreams] == ["b", "c", "d"]
 
 
+def test_what_is_not_as_meant_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Which variable asks for keys, and which models have no engine of ours; never a key."""
+    caplog.set_level("WARNING", "inglenook.settings")
+    settings(
+        OPENAI_API_KEYS="s3cr3t:a",
+        MODEL_UPSTREAMS="a=http://127.0.0.1:1",
+        MODEL_PATHS="a=missing.gguf,b=builtin:starter",
+        ENABLED_MODELS="a,b,c",
+    )
+    told = [record.getMessage() for record in caplog.records]
+    assert [words.partition(":")[0] for words in told[:2]] == ["MODEL_PATHS", "ENABLED_MODELS"]
+    assert "a key of OPENAI_API_KEYS," in told[2] and "s3cr3t" not in caplog.text
+    caplog.clear()
+    settings(OPENAI_API_KEY="s3cr3t")
+    assert "a key of OPENAI_API_KEY," in caplog.text
+
+
 def test_an_empty_list_enables_all_and_the_engines_take_what_is_said(tmp_path: Path) -> None:
     binary = tmp_path / "llama-server"
     binary.touch()
@@ -210,12 +227,6 @@ def test_a_wrong_value_stops_the_start(tmp_path: Path) -> None:
     assert (
         refused_start("proxy", tmp_path, {"RATE_LIMIT_RPM": "x"}) == "RATE_LIMIT_RPM must be a whole number"
     )
-
-
-def test_without_the_dialect_nothing_is_read() -> None:
-    given = {name: "http://h:1" if "URL" in name else "7" for name in VARIABLES}
-    given |= {"MODEL_UPSTREAMS": "a=http://h:1", "MODEL_PATHS": "a=builtin:starter"}
-    assert load(None, given, {}) == load(None, {}, {})
 
 
 def test_the_template_has_every_variable_and_its_default() -> None:

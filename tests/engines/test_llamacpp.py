@@ -325,6 +325,14 @@ def test_null_counts_as_left_out() -> None:
     assert (given["temperature"], given["max_tokens"]) == (0.3, 77)
 
 
+def test_no_repeat_penalty_is_written_as_1() -> None:
+    """llama.cpp divides by it, and refuses 0: the client's, or the model's own."""
+    model = msgspec.structs.replace(MODEL, defaults=SamplingDefaults(repeat_penalty=0.0))
+    for given in (chat(MODEL, repeat_penalty=0), chat(model), chat(model, repeat_penalty=None)):
+        assert json.loads(given)["repeat_penalty"] == 1
+    assert json.loads(chat(model, repeat_penalty=1.3))["repeat_penalty"] == 1.3
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n_predict"])
 def test_every_name_for_the_length_keeps_the_default_out(name: str) -> None:
     """A client that limits the answer by any name has limited it."""

@@ -386,8 +386,9 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log_format: Annotated[
         str,
         Meta(
-            pattern="^(json|text|pretty|dashed|flat)$",
-            description="json, text, pretty (colours), dashed (`timestamp - module - level - message`), or "
+            pattern="^(json|text|pretty|dashed|stamped|flat)$",
+            description="json, text, pretty (colours), dashed (`timestamp - module - level - message`), "
+            "stamped (`timestamp level message`), or "
             "flat (JSON with `timestamp`, `level`, `message`, `target`)",
         ),
     ] = "text"

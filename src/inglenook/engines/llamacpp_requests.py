@@ -102,6 +102,8 @@ def _missing_defaults(model: ModelSettings, request: Request) -> Changes:
     }
     if request.n_predict is not None or getattr(request, "max_completion_tokens", None) is not None:
         changes.pop("max_tokens", None)
+    if changes.get("repeat_penalty", request.repeat_penalty) == 0:
+        changes["repeat_penalty"] = 1.0  # it would divide by it; 1 is no penalty, too
     return changes
 
 

@@ -26,7 +26,7 @@ class Once:
 
     def __init__(self, engine: LlamaCppCli, model: str, parallel: int, seconds: float) -> None:
         """``model`` is what logs and keys call it, ``seconds`` how long one run may take."""
-        self._engine, self.model = engine, model
+        self.engine, self.model = engine, model
         self._seconds = seconds
         self._turns = Turns(parallel, MAX_QUEUE)
 
@@ -58,14 +58,14 @@ class Once:
     async def _run(self, asked: OncePrompt) -> str:
         binary = self._found()
         if binary is None:
-            raise EngineError(self._engine.not_there())
+            raise EngineError(self.engine.not_there())
         try:
-            ended = await run_once(self._engine.launch(binary, asked), self._seconds)
+            ended = await run_once(self.engine.launch(binary, asked), self._seconds)
         except OSError as problem:
             log.error("the llama.cpp program could not be started: %s", problem.strerror)
             raise EngineError("The llama.cpp program could not be started.") from problem
         if ended.code:
-            told = self._engine.failure(ended.errors.decode(errors="replace"), ended.code, asked)
+            told = self.engine.failure(ended.errors.decode(errors="replace"), ended.code, asked)
             log.error("the llama.cpp program failed (%d): %s", ended.code, told)
             raise EngineError(told)
         return ended.output.decode(errors="replace").strip()
@@ -92,7 +92,7 @@ class Once:
         )
 
     def _found(self) -> str | None:
-        return shutil.which(self._engine.binary)
+        return shutil.which(self.engine.binary)
 
 
 def _check(prompt: str) -> None:

@@ -14,11 +14,12 @@ from typing import Protocol
 from inglenook.errors import EngineError, EngineTimeout
 from inglenook.gateway.relay import EVENTS
 from inglenook.gateway.reply import Reply, send
+from inglenook.gateway.retelling import Kept
 from inglenook.policy.catalog import Listed, read_listing
 from inglenook.policy.retry import AGAIN_STATUSES
 from inglenook.runtime.channel import Response
 from inglenook.runtime.lane import Route
-from inglenook.runtime.upstream import LISTING_BYTES, Upstream
+from inglenook.runtime.upstream import Upstream
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
 from inglenook.wire.openai import read_tail
@@ -71,17 +72,14 @@ class Passing:
         """``GET /v1/models`` of one upstream. Raises as ``post``."""
         await self._run(call, upstream, _Request("GET", MODELS), reply)
 
-    async def listed(self, upstream: Upstream) -> list[Listed] | None:
-        """An upstream's list of models; ``None``: it gave none."""
+    async def listed(self, call: Call, upstream: Upstream) -> list[Listed] | None:
+        """An upstream's list of models, tried for like any other answer; ``None``: it gave none."""
+        kept = _Listing()
+        own = Call(call.request_id, "GET", MODELS, call.began, trace=call.trace)
         try:
-            async with asyncio.timeout(upstream.settings.timeouts.models):
-                response = await upstream.channel.request("GET", MODELS)
-                try:
-                    body = await response.body(LISTING_BYTES)
-                finally:
-                    response.close()
-            return read_listing(body) if response.status == 200 else None
-        except (EngineError, TimeoutError, ValueError):
+            await self._run(own, upstream, _Request("GET", MODELS), kept)
+            return read_listing(kept.body) if kept.status == 200 else None
+        except (EngineError, ValueError):
             return None
 
     async def _run(self, call: Call, upstream: Upstream, request: _Request, reply: Answering) -> None:
@@ -128,6 +126,15 @@ class Passing:
             return True
         finally:
             response.close()
+
+
+class _Listing(Kept):
+    """An answer that is kept, whatever its status."""
+
+    status = 0
+
+    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status, self.body = status, body
 
 
 class _Request:

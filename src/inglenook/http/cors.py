@@ -7,7 +7,8 @@ Contract: the Fetch standard, "HTTP-network-or-cache fetch" and "CORS-preflight 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from inglenook.config.load import SettingsError
 from inglenook.errors import Forbidden
@@ -17,10 +18,8 @@ from inglenook.policy.hosts import ANY
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+|null", re.IGNORECASE)
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,2048}")
-METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 HEADERS = b"authorization, content-type, x-api-key, x-request-id"
 """For a preflight that names none."""
-REMEMBER_SECONDS = b"600"
 EXPOSED = b", ".join(
     (
         b"x-request-id",
@@ -28,6 +27,9 @@ EXPOSED = b", ".join(
         b"x-inglenook-cache",
         b"x-inglenook-queue-position",
         b"x-inglenook-queue-ms",
+        b"x-inglenook-model",
+        b"x-inglenook-upstream",
+        b"x-should-retry",
         *(
             b"x-ratelimit-" + part + of
             for of in (b"requests", b"tokens")
@@ -39,10 +41,24 @@ EXPOSED = b", ".join(
 )
 
 
+class Allowed(NamedTuple):
+    """What pages are told that they may do; all but the last in answer to a preflight."""
+
+    methods: bytes = b"GET, HEAD, POST, DELETE, OPTIONS"
+    headers: bytes = b""
+    """Empty: those that it asks for."""
+    seconds: bytes = b"600"
+    """For how long it may remember that."""
+    star: bool = False
+    """Whether an answer says ``*`` to a page that may bring credentials, and brought no cookie."""
+
+
 class Cors:
     """What every answer says to browsers, and the answers to their preflights."""
 
-    def __init__(self, origins: Iterable[str], *, credentials: bool = False) -> None:
+    def __init__(
+        self, origins: Iterable[str], *, credentials: bool = False, allowed: Allowed | None = None
+    ) -> None:
         """``credentials``: all of them may come with some, where all are allowed.
 
         Raises ``SettingsError`` for what cannot be an origin.
@@ -58,18 +74,20 @@ class Cors:
         self._all = ANY in listed
         self._listed = frozenset(origin.lower().encode() for origin in listed if origin != ANY)
         self._names_all = self._all and credentials
+        self._allowed = allowed or Allowed()
 
     def allows(self, origin: bytes) -> bool:
         return self._all or origin.lower() in self._listed
 
-    def headers(self, origin: bytes | None) -> Headers:
-        """What an answer to a request of ``origin`` says; ``None``: it names none."""
+    def headers(self, asked: Mapping[bytes, bytes]) -> Headers:
+        """What an answer to a request with the headers ``asked`` says."""
+        origin = asked.get(b"origin")
         # Without a list the answer is the same for all; with one, a cache must keep them apart.
         said: Headers = [(b"vary", b"Origin")] if self._listed or self._names_all else []
         if origin is not None and (self._names_all or origin.lower() in self._listed):
             # Credentials only for those that are named: "*" would not do for them (Fetch, 3.3.5).
             said += [
-                (b"access-control-allow-origin", origin),
+                (b"access-control-allow-origin", b"*" if self._may_be_star(asked) else origin),
                 (b"access-control-allow-credentials", b"true"),
                 (b"access-control-expose-headers", EXPOSED),
             ]
@@ -77,19 +95,21 @@ class Cors:
             said += [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
         return said
 
+    def _may_be_star(self, asked: Mapping[bytes, bytes]) -> bool:
+        # A preflight never has the cookie that the request will have.
+        return self._allowed.star and b"cookie" not in asked and b"access-control-request-method" not in asked
+
     async def preflight(self, exchange: Exchange) -> None:
         """Answer a browser that asks whether it may. It sends no key with it. Raises ``Forbidden``."""
         asked = exchange.headers
         if not self.allows(asked[b"origin"]):
             raise Forbidden("Pages of this Origin may not call us: it is not in server.cors_origins.")
         wanted = asked.get(b"access-control-request-headers", b"").strip()
+        named = wanted if wanted and _NAMES.fullmatch(wanted) else HEADERS
         headers: Headers = [
-            (b"access-control-allow-methods", METHODS),
-            (
-                b"access-control-allow-headers",
-                wanted if wanted and _NAMES.fullmatch(wanted) else HEADERS,
-            ),
-            (b"access-control-max-age", REMEMBER_SECONDS),
+            (b"access-control-allow-methods", self._allowed.methods),
+            (b"access-control-allow-headers", self._allowed.headers or named),
+            (b"access-control-max-age", self._allowed.seconds),
             (b"vary", b"Access-Control-Request-Headers"),
         ]
         if asked.get(b"access-control-request-private-network") == b"true":

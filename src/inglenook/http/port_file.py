@@ -21,16 +21,18 @@ def announced(file: str, port: int) -> Iterator[None]:
         yield
         return
     place = Path(os.path.expanduser(file)).absolute()
+    begun = place.with_name(f"{place.name}.{os.getpid()}")
     try:
-        place.write_text(str(port), encoding="ascii")
-    except OSError as problem:
-        log.warning("server.port_file: %s cannot be written (%s)", place, problem.strerror)
-        yield
-        return
-    try:
+        try:
+            # Who looks for it finds it whole or not at all.
+            begun.write_text(str(port), encoding="ascii")
+            begun.replace(place)
+        except OSError as problem:
+            log.warning("server.port_file: %s cannot be written (%s)", place, problem.strerror)
         yield
     finally:
         with contextlib.suppress(OSError):
+            begun.unlink(missing_ok=True)
             # Another server may have written its own port there meanwhile.
             if place.read_text(encoding="ascii", errors="replace").strip() == str(port):
                 place.unlink()

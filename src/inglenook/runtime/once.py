@@ -49,13 +49,14 @@ async def run_once(launch: Launch, seconds: float) -> Ended:
     exited = asyncio.create_task(child.wait())
     try:
         async with asyncio.timeout(seconds):
+            # Too much output ends the wait before the program does, which now waits for a reader.
             await asyncio.wait((reading, exited), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()  # too much output ends the wait before the program does
+            _bound(output)
             code = await exited
         # Whatever it began holds its pipes open, and has nothing more to say.
         _kill(child)
         await asyncio.wait((reading, others), timeout=DRAIN_SECONDS)
+        _bound(output)
         return Ended(code, bytes(output), bytes(errors))
     except TimeoutError:
         raise EngineTimeout(f"The llama.cpp program took longer than {seconds:g} seconds.") from None
@@ -68,10 +69,13 @@ async def run_once(launch: Launch, seconds: float) -> Ended:
 
 
 async def _all(stream: asyncio.StreamReader, pieces: bytearray) -> None:
-    while piece := await stream.read(PIECE):
+    while len(pieces) <= MOST_OUTPUT and (piece := await stream.read(PIECE)):
         pieces += piece
-        if len(pieces) > MOST_OUTPUT:
-            raise EngineError("The llama.cpp program wrote more than an answer may be.")
+
+
+def _bound(output: bytearray) -> None:
+    if len(output) > MOST_OUTPUT:
+        raise EngineError("The llama.cpp program wrote more than an answer may be.")
 
 
 async def _last(stream: asyncio.StreamReader, pieces: bytearray) -> None:

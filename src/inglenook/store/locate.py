@@ -19,14 +19,14 @@ from inglenook.store.gguf import FillIn, GGUFError, GGUFHeader, read_header
 from inglenook.store.hub_error import HubError, HubUnreachable, NoGGUF
 
 LONGEST_DEFAULT_CONTEXT = 8192
-_OTHER_ENGINE = "the engine mistralrs, which is not installed: pip install 'inglenook[mistralrs]'"
 NEEDS_ANOTHER_ENGINE = (
-    f"There is no GGUF file of it, which is what llama.cpp runs. Its other files need {_OTHER_ENGINE}. "
-    "Or name a GGUF of the same model."
+    "There is no GGUF file of it, which is all that llama.cpp runs, and this version has no other engine "
+    "for it. Install a GGUF of the same model, such as one of a repository whose name ends in -GGUF "
+    "(inglenook pull hf:OWNER/NAME-GGUF), and name that, or the file's path, in its place."
 )
 UNREACHABLE = (
-    "It is not on this machine, and its hub gave no answer. Put its GGUF file here, or point HF_ENDPOINT at "
-    f"a mirror; without a GGUF file it needs {_OTHER_ENGINE}."
+    "It is not on this machine, and its hub gave no answer. Put its GGUF file here, or point HF_ENDPOINT "
+    "at a mirror."
 )
 
 

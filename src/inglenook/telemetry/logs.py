@@ -11,6 +11,11 @@ import msgspec
 from inglenook.config.settings import TelemetrySettings
 from inglenook.telemetry.access import DIM, PLAIN, RED, YELLOW, colours_here, escaped
 
+STAMPED = {
+    "dashed": "%(asctime)s - %(name)s - %(levelname)s - %(message)s",
+    "stamped": "%(asctime)s %(levelname)s %(message)s",
+}
+
 
 class JsonLines(logging.Formatter):
     """One JSON object a line."""
@@ -61,14 +66,27 @@ class Lines(logging.Formatter):
         return f"{colour}{text}{PLAIN}"
 
 
-class Dashed(logging.Formatter):
-    """``timestamp - module - level - message``, as Python's own programs often have it."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+class Stamped(logging.Formatter):
+    """With Python's own timestamp, which has the date and milliseconds."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n  ".join(escaped(line) for line in super().format(record).split("\n"))
+
+
+class _Held(logging.Handler):
+    """Keeps records until it is known how they are to look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def hold() -> None:
+    """Keep what is logged while the settings are read, until ``configure``, which writes it."""
+    logging.getLogger("inglenook").handlers[:] = [_Held()]
 
 
 def configure(telemetry: TelemetrySettings) -> None:
@@ -78,15 +96,19 @@ def configure(telemetry: TelemetrySettings) -> None:
         handler.setFormatter(JsonLines())
     elif telemetry.log_format == "flat":
         handler.setFormatter(FlatLines())
-    elif telemetry.log_format == "dashed":
-        handler.setFormatter(Dashed())
+    elif telemetry.log_format in STAMPED:
+        handler.setFormatter(Stamped(STAMPED[telemetry.log_format]))
     else:
         handler.setFormatter(Lines(colours=telemetry.log_format == "pretty" and colours_here()))
     level = "CRITICAL" if telemetry.log_level == "off" else telemetry.log_level.upper()
     ours = logging.getLogger("inglenook")
+    held = [record for each in ours.handlers if isinstance(each, _Held) for record in each.records]
     ours.handlers[:] = [handler]
     ours.setLevel(level)
     ours.propagate = False
+    for record in held:
+        if ours.isEnabledFor(record.levelno):
+            handler.handle(record)
     server = logging.getLogger("uvicorn")
     server.handlers[:] = [handler]
     server.setLevel("CRITICAL" if level == "CRITICAL" else "ERROR")

@@ -47,14 +47,17 @@ def read_embedding(body: bytes) -> tuple[EmbeddingRequest, Inputs]:
     asked = decoded(_DECODER, body)
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     request = EmbeddingRequest(
-        model=asked.model, input=msgspec.Raw(b"null"), encoding_format=asked.encoding_format
+        model=asked.model,
+        input=msgspec.Raw(b"null"),
+        encoding_format=asked.encoding_format,
+        truncate=True,  # as it always did; but the answer tells of it
     )
     words = sum(len(text.split()) for text in texts)
     return request, Inputs(texts, isinstance(asked.input, list), tokens=words)
 
 
 def unknown_model(name: str) -> BadRequest:
-    return BadRequest(f"Unsupported embedding model {name[:100]!r}.", param="model")
+    return BadRequest(f"Unsupported embedding model '{name}'.", param="model")
 
 
 def status(error: InglenookError) -> int:

@@ -291,6 +291,9 @@ class Refused(NamedTuple):
 
 _UNREADABLE = frozenset({"invalid_json", "invalid_type", "missing_required_parameter"})
 """Codes of bodies that are not what they should be: answered in plain text."""
+_TOO_LARGE = (
+    b"The body is larger than a request may be here: 2 MiB, or server.max_body_mb where that is less."
+)
 
 
 def refused(error: InglenookError, *, begun: bool = False) -> Refused:
@@ -302,7 +305,9 @@ def refused(error: InglenookError, *, begun: bool = False) -> Refused:
         return Refused(status, msgspec.json.encode({"error": words}))
     if error.code in _UNREADABLE:
         return Refused(status, f"Json deserialize error: {_unreadable(error)}".encode(), TEXT)
-    if error.code == "invalid_header" or isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge):
+        return Refused(status, _TOO_LARGE, TEXT)
+    if error.code == "invalid_header":
         return Refused(status, str(error).encode(), TEXT)
     return Refused(status, msgspec.json.encode({"error": words, "code": code}))
 

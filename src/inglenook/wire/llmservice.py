@@ -24,14 +24,15 @@ from inglenook.errors import (
     NotFound,
     Unavailable,
 )
-from inglenook.wire import embeddings
-from inglenook.wire.check import check_chat, check_completion, decoded, reader
+from inglenook.wire import check, embeddings
 from inglenook.wire.embeddings import EmbeddingRequest, Inputs, read_inputs
 from inglenook.wire.openai import ChatRequest, CompletionRequest
 from inglenook.wire.vectors import Vectors
 
 Json = dict[str, Any]
-MOST_CHOICES = 10
+RANGES = {**check.RANGES, "n": (1, 10)}
+del RANGES["repeat_penalty"]
+MINIMA = check.MINIMA | {"top_k": 1, "repeat_penalty": 0.0}
 TOO_LONG = "Input exceeds maximum context length"
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EMBEDDING = msgspec.json.Decoder(EmbeddingRequest)
@@ -40,37 +41,26 @@ _EMBEDDING = msgspec.json.Decoder(EmbeddingRequest)
 # Requests.
 
 
-def _check(request: ChatRequest | CompletionRequest) -> None:
-    if request.n is not None and request.n > MOST_CHOICES:
-        raise BadRequest(f"n must be between 1 and {MOST_CHOICES}", param="n")
-    if request.top_k == 0:
-        raise BadRequest("top_k must be at least 1", param="top_k")
-
-
-def _check_chat(request: ChatRequest) -> None:
-    _check(request)
-    check_chat(request)
-
-
-def _check_completion(request: CompletionRequest) -> None:
-    _check(request)
-    check_completion(request)
-
-
-_read_chat: Callable[[bytes], ChatRequest] = reader(ChatRequest, _check_chat)
-_read_completion: Callable[[bytes], CompletionRequest] = reader(CompletionRequest, _check_completion)
+_read_chat = check.reader(ChatRequest, check.check_chat, RANGES, MINIMA)
+_read_completion = check.reader(CompletionRequest, check.check_completion, RANGES, MINIMA)
 
 
 def read_chat(body: bytes) -> tuple[ChatRequest, bytes]:
     """The request, and its body without what was always ignored. Raises ``BadRequest``."""
     if b'"response_format"' in body:
         body = _with_known_format(body)
-    return _read_chat(body), body
+    request = _read_chat(body)
+    if request.n is not None:
+        # A chat had one choice, whatever was asked for.
+        fields = _FIELDS.decode(body)
+        del fields["n"]
+        request, body = replace(request, n=None), msgspec.json.encode(fields)
+    return request, body
 
 
-def read_completion(body: bytes) -> tuple[CompletionRequest, bytes]:
-    """The same for completions."""
-    return _read_completion(body), body
+def read_completion(body: bytes) -> CompletionRequest:
+    """The request, which is passed on as it is. Raises ``BadRequest``."""
+    return _read_completion(body)
 
 
 def _with_known_format(body: bytes) -> bytes:
@@ -97,7 +87,7 @@ def _is_known(wanted: Json) -> bool:
 
 def read_embedding(body: bytes) -> tuple[EmbeddingRequest, Inputs]:
     """The request and its inputs. Raises ``BadRequest`` that names the field to mend."""
-    request = decoded(_EMBEDDING, body)
+    request = check.decoded(_EMBEDDING, body)
     if request.dimensions is not None and request.dimensions < 1:
         raise BadRequest("dimensions must be at least 1", param="dimensions")
     return request, read_inputs(bytes(request.input))

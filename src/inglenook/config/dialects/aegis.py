@@ -59,6 +59,10 @@ def _server(given: Variables) -> Json:
     return {
         "host": given.text(f"{PREFIX}SERVER__HOST", "0.0.0.0"),
         "port": given.whole("PORT", port, 0, 65535),
+        # It answered under any name, on loopback too.
+        "allowed_hosts": ["*"],
+        # Room for the most that MAX_TOTAL_CHARS can be, each character as two escapes of six bytes.
+        "max_body_mb": 64,
         "wait_for_preload": True,
     }
 
@@ -94,8 +98,9 @@ def _telemetry(given: Variables) -> Json:
         )
         / 1000,
         "otlp_optional": True,
+        "log_format": "stamped",
     }
-    endpoint = given.text(f"{PREFIX}TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4318").rstrip("/")
+    endpoint = given.address(f"{PREFIX}TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4318")
     headers = _headers(given.beginning(f"{PREFIX}TELEMETRY__OTLP_HEADERS__"))
     if given.flag(f"{PREFIX}TELEMETRY__ENABLED", False):
         telemetry["otlp_endpoint"] = endpoint.removesuffix("/v1/traces").removesuffix("/v1/metrics")

@@ -4,7 +4,7 @@ LLM_GGUF_PATH       api.llm_gguf, and the one [[models]], which answers on /v1 t
 LLM_BIN_PATH        api.llm_binary: a llama.cpp program, run once for each request to /llm
 LLM_API_KEY         auth.keys
 
-Where there is a GGUF file but no program, the model of /v1 answers /llm too. LLM_PROVIDER, LLM_BASE_URL,
+Without a program the model of /v1 answers /llm too. LLM_PROVIDER, LLM_BASE_URL,
 LLM_TIMEOUT_SECS and LLM_PROVIDER_FALLBACK are its clients': ``inglenook.client.generate`` reads them.
 """
 
@@ -29,7 +29,8 @@ def settings(variables: Variables) -> Json:
     gguf = os.path.expanduser(variables.text("LLM_GGUF_PATH", GGUF))
     binary = _binary(variables, gguf)
     return {
-        "server": {"host": "0.0.0.0", "port": 8001},
+        # It answered under any name, on loopback too.
+        "server": {"host": "0.0.0.0", "port": 8001, "allowed_hosts": ["*"]},
         "models": [_model(gguf, preload=not binary)],
         "api": {"llm_binary": binary, "llm_gguf": gguf},
         "auth": _auth(variables),
@@ -41,27 +42,22 @@ DIALECT = Dialect("awa", settings)
 
 
 def _binary(variables: Variables, gguf: str) -> str:
-    """The program for /llm; empty where the model itself answers.
+    """The program for /llm: that which was named, there or not, else the container image's where it is.
 
-    One that was named is meant, there or not. Without either file there is one too: its absence is what
-    every request to /llm is told of.
+    Empty: the default model answers.
     """
     named = os.path.expanduser(variables.text("LLM_BIN_PATH"))
     if gguf.startswith(_ELSEWHERE):
         if named:
             raise VariableError("LLM_GGUF_PATH must be a file for the program of LLM_BIN_PATH")
         return ""
-    if named:
-        return named
-    is_model_alone = variables.text("LLM_GGUF_PATH") or os.path.exists(gguf)
-    return "" if is_model_alone and not shutil.which(BINARY) else BINARY
+    return named or (BINARY if shutil.which(BINARY) else "")
 
 
 def _model(gguf: str, *, preload: bool) -> Json:
     name = gguf.rpartition(":")[2] if gguf.startswith(_ELSEWHERE) else gguf
     if not gguf.startswith(_ELSEWHERE) and not os.path.isfile(gguf):
-        log.warning("LLM_GGUF_PATH: there is no file at this path, so /v1 has a model that cannot be loaded")
-        preload = False
+        log.warning("LLM_GGUF_PATH: there is no file at this path, so its model cannot be loaded")
     return {
         "id": PurePath(name).name.removesuffix(".gguf") or "default",
         "path": gguf,

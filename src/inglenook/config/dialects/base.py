@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 Json = dict[str, Any]
 
@@ -82,6 +83,13 @@ class Variables:
             raise VariableError(f"{name} must be one of {', '.join(allowed)}")
         return said
 
+    def address(self, name: str, default: str) -> str:
+        """A server's: ``http://HOST`` or ``https://HOST`` with what follows. Raises ``VariableError``."""
+        said = self.text(name, default).rstrip("/")
+        if not is_address(said):
+            raise VariableError(f"{name} must be an address like {default}")
+        return said
+
     def listed(self, name: str) -> tuple[str, ...]:
         """``a, b,c`` as its parts; empty ones are left out."""
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
@@ -93,6 +101,15 @@ class Variables:
             for name, value in self._environ.items()
             if name.startswith(prefix) and name != prefix
         }
+
+
+def is_address(said: str) -> bool:
+    """Whether it is a server's, over HTTP or HTTPS."""
+    try:
+        parts = urlsplit(said)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _bound(name: str, value: float, least: float | None, most: float | None) -> None:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from inglenook.config.dialects.base import Dialect, Json, VariableError, Variables
+from inglenook.config.dialects.base import Dialect, Json, VariableError, Variables, is_address
 from inglenook.config.model_directory import find_gguf, gguf_names
 
 ALL = "*"
@@ -156,12 +155,7 @@ def _collector(variables: Variables) -> str:
     endpoint = variables.text(name, "http://localhost:4317").rstrip("/").removesuffix("/v1/traces")
     if "://" not in endpoint:
         endpoint = f"http://{endpoint}"
-    try:
-        parts = urlsplit(endpoint)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
+    if not is_address(endpoint):
         raise VariableError(f"{name} must be an address like http://localhost:4317")
     return endpoint
 

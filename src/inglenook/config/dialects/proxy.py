@@ -19,12 +19,15 @@ LLAMA_HOST, LLAMA_PORT          only say which address is that of LLAMA_MODEL: e
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import PurePath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from inglenook.config.dialects.base import Dialect, Json, VariableError, Variables
+from inglenook.config.dialects.base import Dialect, Json, VariableError, Variables, is_address
+
+log = logging.getLogger("inglenook.settings")
 
 BASE_URL = "http://127.0.0.1:8080"
 MODEL = "./models/llama.gguf"
@@ -104,6 +107,9 @@ def _keys(variables: Variables) -> list[Json]:
         clients.setdefault(alone, client_id(_checked(alone, "OPENAI_API_KEY")))
     for key in clients:
         _checked(key, "OPENAI_API_KEYS")
+    if clients:
+        given = " and ".join(name for name in ("OPENAI_API_KEY", "OPENAI_API_KEYS") if variables.text(name))
+        log.warning("every inference route needs a key of %s, as `Authorization: Bearer KEY`", given)
     return [{"key": key, "client": client} for key, client in clients.items()]
 
 
@@ -132,6 +138,13 @@ def _models_and_upstreams(variables: Variables) -> tuple[list[Json], list[Json]]
         for name, path in paths.items()
         if name in enabled and (name not in urls or (_is_here(path) and _is_plain(urls[name])))
     }
+    for name in enabled:
+        if name not in paths:
+            log.warning("ENABLED_MODELS: %s has no path in MODEL_PATHS, so no engine is started for it", name)
+        elif name in urls and not _is_here(paths[name]):
+            log.warning(
+                "MODEL_PATHS: there is no file for %s, so its address in MODEL_UPSTREAMS is asked", name
+            )
     shared = _shared(variables)
     models = _models(variables, ours)
     upstreams = [_upstream(name, url, [name], shared) for name, url in urls.items() if name not in ours]
@@ -152,12 +165,7 @@ def _map(variables: Variables, name: str) -> dict[str, str]:
 
 
 def _address(name: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
+    if not is_address(url):
         raise VariableError(f"{name} must have addresses like http://127.0.0.1:8081")
     return url.rstrip("/")
 

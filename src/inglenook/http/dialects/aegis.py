@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -24,8 +25,10 @@ EMBEDDINGS = "/v1/embeddings"
 OWNER = "aegis-llm-server"
 # The SDK's own bounds: what the old server's histograms had.
 BOUNDS = (0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10000)
-MAX_SERIES = 1000
-"""Names that clients made up are counted apart up to here: they are labels of the metrics."""
+MAX_SERIES, LONGEST_NAME = 1000, 256
+"""Names that clients made up are counted apart up to here, which is in characters: they label the metrics."""
+
+OK, INTERNAL = "ok", "internal"
 
 Labels = tuple[str, str]
 
@@ -36,7 +39,7 @@ class AegisSurface(Surface):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._model = settings.models[0] if settings.models else None
-        self._instruments = _Instruments()
+        self._instruments = _Instruments({*ALIASES, *(model.id for model in settings.models)})
 
     def routes(self, plain: Routes, core: Core) -> Routes:
         return {
@@ -100,6 +103,10 @@ class AegisSurface(Surface):
                 with Departure(exchange):
                     await core.embeddings.embed(exchange.call, request, inputs, body, exchange)
                 record.tokens = inputs.tokens
+                record.status = OK
+            except asyncio.CancelledError:
+                record.status = OK  # its client has left, which no backend is to blame for
+                raise
             except InglenookError as error:
                 record.status = aegis.error_body(error)["error"]["code"]
                 raise
@@ -116,14 +123,16 @@ class _Record:
 
     def __init__(self, model: str, texts: int) -> None:
         self.model, self.texts = model, texts
-        self.status = "ok"
+        self.status = INTERNAL
         self.tokens: int | None = None
 
 
 class _Instruments:
     """The four instruments that its README names. Written in the event loop, read in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Collection[str]) -> None:
+        """``known`` names always count as themselves."""
+        self._known = known
         self._requests: dict[Labels, int] = {}
         self._texts: dict[Labels, int] = {}
         self._durations: dict[Labels, Histogram] = {}
@@ -131,7 +140,8 @@ class _Instruments:
 
     def add(self, record: _Record, seconds: float) -> None:
         labels = (record.model, record.status)
-        if labels not in self._requests and len(self._requests) >= MAX_SERIES:
+        is_new = record.model not in self._known and labels not in self._requests
+        if is_new and (len(self._requests) >= MAX_SERIES or len(record.model) > LONGEST_NAME):
             labels = ("other", record.status)
         self._requests[labels] = self._requests.get(labels, 0) + 1
         self._texts[labels] = self._texts.get(labels, 0) + record.texts

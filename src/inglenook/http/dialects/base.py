@@ -7,7 +7,8 @@ looks the same in every dialect.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from inglenook.config.settings import Settings
@@ -16,6 +17,7 @@ from inglenook.gateway.cached import CachedEmbeddings, CachedGateway
 from inglenook.gateway.embed import Embeddings
 from inglenook.gateway.gateway import Gateway
 from inglenook.gateway.once import Once
+from inglenook.http.cors import Allowed
 from inglenook.http.edge import Routes
 from inglenook.http.exchange import ErrorAnswer, openai_error
 from inglenook.telemetry.access import Line
@@ -47,8 +49,13 @@ class Surface:
     """What is taken for an id that a client gave a request; ``None``: as the plain server has it."""
     presented: Callable[[dict[bytes, bytes]], bytes] | None = None
     """The key that a request with these headers brings; likewise."""
+    pages: Allowed | None = None
+    """What web pages of other origins may do; likewise."""
     log_line: Callable[[Line], bytes] | None = None
     """One line of the access log where that is JSON; likewise."""
+
+    spans: Mapping[str, str] = MappingProxyType({})
+    """Names of the spans of requests to these routes, where they have their own."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from math import inf
+from types import MappingProxyType
 
+import msgspec
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
 from inglenook.config.settings import Settings
-from inglenook.errors import InglenookError
+from inglenook.errors import InglenookError, MethodNotAllowed, NotFound
+from inglenook.http.cors import Allowed
 from inglenook.http.dialects.base import Surface
 from inglenook.http.exchange import ErrorAnswer, openai_error
 from inglenook.http.routes.native import as_api_error
@@ -21,6 +25,7 @@ from inglenook.telemetry.call import Call
 from inglenook.telemetry.metrics import Histogram
 from inglenook.telemetry.names import METHODS, OTHER
 
+ALL = "*"
 OPENAI = ("/v1/", "/v2/", "/chat/completions", "/completions", "/rerank")
 UNCOUNTED = ("/health", "/metrics", "/swagger-ui")
 GENERATING = frozenset(
@@ -32,6 +37,17 @@ GENERATING = frozenset(
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ANSWER_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKENS_A_SECOND = (1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 400.0)
+
+SPANS = MappingProxyType(
+    {
+        "/api/llms": "list_llms",
+        "/api/generate": "generate",
+        "/api/generate/stream": "generate_stream",
+        "/api/chat": "chat_completion",
+        "/api/chat/stream": "chat_completion_stream",
+    }
+)
+"""As its functions were called, from which ``tracing`` took the names."""
 
 Labels = dict[str, str]
 
@@ -50,14 +66,22 @@ class _Model:
 class InferenceSurface(Surface):
     """The plain server with the LLM Inference API's errors and metrics."""
 
+    spans = SPANS
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        if ALL not in settings.server.cors_origins:
+            self.pages = Allowed(b"GET, POST, OPTIONS", b"content-type, authorization", b"3600")
         # Written in the event loop only.
         self._requests: dict[tuple[str, str, str], Histogram] = {}
         self._models: dict[str, _Model] = {}
 
     def present(self, error: InglenookError, call: Call) -> ErrorAnswer:
-        return openai_error(error, call) if call.route.startswith(OPENAI) else as_api_error(error, call)
+        if call.route.startswith(OPENAI):
+            return openai_error(error, call)
+        if type(error) in (NotFound, MethodNotAllowed):
+            return _not_there(error)
+        return as_api_error(error, call)
 
     def note(self, call: Call, ended: float) -> None:
         if call.route.startswith(UNCOUNTED):
@@ -112,6 +136,12 @@ class InferenceSurface(Surface):
             _add(lasted, labels, model.seconds)
             _add(speed, labels, model.speeds)
         return total, lasted, tokens, speed
+
+
+def _not_there(error: InglenookError) -> ErrorAnswer:
+    """The API's shape, and the ``detail`` that every dialect has for a path or verb that there is not."""
+    said = {"error": str(error), "code": error.code.upper(), "detail": HTTPStatus(error.status).phrase}
+    return ErrorAnswer(error.status, msgspec.json.encode(said))
 
 
 def _add(metric: Metric, labels: Labels, histogram: Histogram) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -20,6 +22,7 @@ from inglenook.gateway.noting import noted
 from inglenook.gateway.reply import Reply
 from inglenook.gateway.retelling import Kept
 from inglenook.http.compress import NEVER
+from inglenook.http.cors import Allowed
 from inglenook.http.dialects.base import Core, Surface
 from inglenook.http.edge import Handler, Routes
 from inglenook.http.exchange import Departure, ErrorAnswer, Exchange
@@ -36,7 +39,7 @@ EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
 
 # With bare quotes: within a text they would be escaped.
 _MODEL = b'"model":'
-_COMPLETION_IDS = {b'"id":"chatcmpl-': b'"id":"cmpl-'}
+_ID = re.compile(rb'"id":"(?:chat)?cmpl-([^"]+)"')
 
 Ask = Callable[[str], Awaitable[None]]
 """Asks the model with this id."""
@@ -46,6 +49,8 @@ log = logging.getLogger("inglenook.llmservice")
 
 class LLMServiceSurface(Surface):
     """Five tiers."""
+
+    pages = Allowed(methods=b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT", star=True)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -131,7 +136,7 @@ class LLMServiceSurface(Surface):
             reply = noted(call.trace, request, body, exchange)
 
             async def ask(model: str) -> None:
-                told = _Told(reply, _named(model, request.model))
+                told = _Told(reply, model, request.model, b"chatcmpl")
                 await core.talk.chat(call, replace(request, model=model), body, told)
 
             with Departure(exchange):
@@ -142,11 +147,12 @@ class LLMServiceSurface(Surface):
     def _completions(self, core: Core) -> Handler:
         async def handle(exchange: Exchange) -> None:
             call = exchange.call
-            request, body = wire.read_completion(await exchange.body(self._max_body))
+            body = await exchange.body(self._max_body)
+            request = wire.read_completion(body)
             reply = noted(call.trace, request, body, exchange)
 
             async def ask(model: str) -> None:
-                told = _Told(reply, _COMPLETION_IDS | _named(model, request.model))
+                told = _Told(reply, model, request.model, b"cmpl")
                 await core.talk.complete(call, replace(request, model=model), body, told)
 
             with Departure(exchange):
@@ -223,10 +229,15 @@ def _warn(asked: EmbeddingRequest, made: set[str], model: str) -> None:
 
 
 class _Told:
-    """A reply that has some of its words changed. Its streams come in whole events."""
+    """A reply that calls its model as the client did, with an id of 8 hex digits. Streams are whole events.
 
-    def __init__(self, reply: Reply, changes: Mapping[bytes, bytes]) -> None:
-        self._reply, self._changes = reply, changes
+    The same answer, when it is told again, has the same id.
+    """
+
+    def __init__(self, reply: Reply, model: str, name: str, kind: bytes) -> None:
+        """``kind``: what its id begins with."""
+        self._reply, self._kind = reply, kind
+        self._model, self._name = (_MODEL + msgspec.json.encode(each) for each in (model, name))
 
     def push(self, events: bytes) -> bool:
         return self._reply.push(self._changed(events))
@@ -241,11 +252,7 @@ class _Told:
         await self._reply.end()
 
     def _changed(self, text: bytes) -> bytes:
-        for old, new in self._changes.items():
-            text = text.replace(old, new)
-        return text
+        return _ID.sub(self._id, text.replace(self._model, self._name))
 
-
-def _named(model: str, name: str) -> dict[bytes, bytes]:
-    """An answer calls its model as the client did."""
-    return {_MODEL + msgspec.json.encode(model): _MODEL + msgspec.json.encode(name)}
+    def _id(self, given: re.Match[bytes]) -> bytes:
+        return b'"id":"%b-%08x"' % (self._kind, zlib.crc32(given[1]))

@@ -29,6 +29,7 @@ from inglenook.errors import (
 from inglenook.gateway.noting import noted
 from inglenook.gateway.passing import Passing, passed_to
 from inglenook.http.compress import NEVER
+from inglenook.http.cors import Allowed
 from inglenook.http.dialects.base import Core, Surface
 from inglenook.http.edge import Handler, Routes
 from inglenook.http.exchange import Departure, ErrorAnswer, Exchange
@@ -66,6 +67,7 @@ class ProxySurface(Surface):
     """Upstreams behind keys and limits."""
 
     keyless = ("OPTIONS",)
+    pages = Allowed(b"GET, POST, OPTIONS")
     request_ids = re.compile(rb"[\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff][\x20-\x7e\x80-\xff]*")
 
     def __init__(self, settings: Settings) -> None:
@@ -170,15 +172,17 @@ class ProxySurface(Surface):
                 with Departure(exchange):
                     await self._passing.models(exchange.call, behind, exchange)
                 return
-            data = [each for each in await self._listed(core) if _may(exchange.call, str(each["id"]))]
+            with Departure(exchange):
+                listed = await self._listed(core, exchange.call)
+            data = [each for each in listed if _may(exchange.call, str(each["id"]))]
             await exchange.json({"object": "list", "data": data, "models": data})
 
         return handle
 
-    async def _listed(self, core: Core) -> list[dict[str, Any]]:
+    async def _listed(self, core: Core, call: Call) -> list[dict[str, Any]]:
         lanes = [core.gateway.lanes[name] for name in core.gateway.routes if name != ANY]
         remote = [(lane.model.id, lane.upstream) for lane in lanes if lane.upstream is not None]
-        lists = await asyncio.gather(*(self._passing.listed(upstream) for _, upstream in remote))
+        lists = await asyncio.gather(*(self._passing.listed(call, upstream) for _, upstream in remote))
         asked = [
             (name, upstream.settings.url, listed)
             for (name, upstream), listed in zip(remote, lists, strict=True)

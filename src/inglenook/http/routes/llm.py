@@ -45,11 +45,11 @@ def routes(settings: Settings, gateway: Gateway, program: Once | None) -> Routes
             raise ShuttingDown("The server is shutting down.")
         with Departure(exchange):
             if program is None:
-                text = await _asked(gateway, exchange.call, asked)
+                await exchange.whole(wire.completed(await _asked(gateway, exchange.call, asked)))
             else:
-                once_asked = OncePrompt(asked.prompt, asked.max_tokens, asked.temperature)
-                text = await program.complete(exchange.call, once_asked)
-            await exchange.whole(wire.completed(text))
+                prompt = OncePrompt(asked.prompt, asked.max_tokens, asked.temperature)
+                reply = noted(exchange.call.trace, prompt, body, exchange)
+                await reply.whole(wire.completed(await program.complete(exchange.call, prompt)))
 
     return {LLM: {"POST": handle}}
 
