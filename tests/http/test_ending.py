@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.conftest import StartServer
-from tests.parts.server import until
+from tests.parts.server import WAIT_SECONDS, Server, is_alive, until
 
 SLOW = '[[models]]\nid = "echo"\npath = "builtin:echo"\nargs = ["--token-seconds", "0.2"]\n'
 
@@ -39,6 +44,52 @@ def test_a_file_that_cannot_be_written_is_told_of(serve: StartServer, tmp_path: 
     server.until_log("server.port_file")
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
+
+
+def test_a_signal_while_it_starts_ends_it_too(tmp_path: Path) -> None:
+    """Between the file and the first request it could take: status 0, no file, not a word on stderr."""
+    file = tmp_path / "port"
+    read, write = os.pipe()
+    flags = fcntl.fcntl(write, fcntl.F_GETFL)
+    fcntl.fcntl(write, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))  # until the pipe is full: its welcome stops the server here
+    fcntl.fcntl(write, fcntl.F_SETFL, flags)
+    environ = {**os.environ, "INGLENOOK_SERVER__PORT_FILE": str(file)}
+    command = [sys.executable, "-P", "-m", "inglenook", "serve", "--port", "0"]
+    with subprocess.Popen(command, env=environ, stdout=write, stderr=subprocess.PIPE) as server:
+        os.close(write)
+        until(lambda: file.exists() and file.read_text(), "the file")
+        server.send_signal(signal.SIGTERM)
+        with open(read, "rb") as welcome:
+            welcome.read()
+        assert server.communicate(timeout=WAIT_SECONDS)[1] == b""
+    assert server.returncode == 0
+    assert not file.exists()
+
+
+def test_told_twice_it_waits_for_no_stream(serve: StartServer) -> None:
+    """And still ends its engines and itself in good order: status 0, and no traceback in the log."""
+    server = serve(f"[server]\ndrain_seconds = 600\n{SLOW}")
+    with server.streaming(" ".join("abcdefghij" * 100)) as stream:
+        assert stream.readline()
+        engines = server.engines()
+        server.signal(signal.SIGTERM)
+        until(lambda: not _takes_connections(server), "the first signal to be heard")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert b"[DONE]" not in stream.read()
+    assert engines and not any(map(is_alive, engines))
+    assert "Traceback" not in server.log
+
+
+def _takes_connections(server: Server) -> bool:
+    try:
+        server.raw().close()
+    except OSError:
+        return False
+    return True
 
 
 def test_it_ends_when_nobody_asks_for_anything(serve: StartServer, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def chat(server: Server, **fields: Any) -> Any:
         ({"n": 0}, "n", "n must be between 1 and 128"),
         ({"n": 1000000}, "n", "n must be between 1 and 128"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens must be at least 1"),
+        ({"max_tokens": 10**12}, "max_tokens", "max_tokens must be at most 2147483647"),
         ({"max_tokens": 1.5}, "max_tokens", "max_tokens must be an integer, not a number"),
         ({"stream": "yes"}, "stream", "stream must be a boolean, not a string"),
         ({"stop": ["a"] * 17}, "stop", "stop must have at most 16 sequences"),

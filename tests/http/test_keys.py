@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sqlite3
 import time
 import urllib.request
@@ -504,6 +505,18 @@ def test_a_server_outlives_its_database(watched: Watched, store: KeyStore) -> No
     store.path.unlink()
     server.until_log("the keys known so far stay good")
     assert (knocks(server, key), knocks(server, "other"), knocks(server)) == (200, 401, 401)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can limit another process")
+def test_a_moment_without_free_files_closes_nothing_for_good(serve: StartServer) -> None:
+    """A server without keys answers again as soon as it can open files; nobody has to start it anew."""
+    server = serve(ECHO)
+    assert server.chat("hi").status == 200
+    before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (5, before[1]))
+    server.until_log("cannot be used: Too many open files; looking again")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
+    assert server.chat("hi").status == 200
 
 
 def test_a_database_that_cannot_be_reached_is_said_at_the_start(serve: StartServer, tmp_path: Path) -> None:

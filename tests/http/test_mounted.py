@@ -15,6 +15,7 @@ import pytest
 
 from inglenook import create_app
 from inglenook.config.load import SettingsError
+from inglenook.config.settings import ModelSettings, Settings
 from inglenook.http.app import below
 from tests.parts.server import Server, is_alive, until
 
@@ -133,6 +134,56 @@ def test_a_host_that_forgot_the_lifespan_is_told() -> None:
             pass
 
     asyncio.run(life())
+
+
+def models_of(settings: Any) -> tuple[ModelSettings, ...]:
+    """What a server with these settings has, when it has lived."""
+    app = create_app(settings)
+
+    async def life() -> None:
+        async with app.running():
+            pass
+
+    asyncio.run(life())
+    return app.settings.models
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"models": [{"id": "e", "path": "builtin:echo"}]},
+        Settings(models=(ModelSettings(id="e", path="builtin:echo"),)),
+    ],
+    ids=["dictionary", "object"],
+)
+def test_a_program_gives_its_own_settings(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from them is filled in, as for a file's; the environment stands below them."""
+    monkeypatch.setenv("INGLENOOK_MODELS", MODELS)
+    (model,) = models_of(settings)
+    assert (model.id, model.engine) == ("e", "echo")
+
+
+def test_without_settings_the_built_in_models_are_served() -> None:
+    """An empty object says as little as no object."""
+    nothing: tuple[Any, ...] = (None, {}, Settings())
+    for settings in nothing:
+        assert [model.id for model in models_of(settings)] == ["starter", "starter-embed"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"models": [{"id": "e", "pth": "x"}]},
+            r"models\[0\]\.pth: unknown setting \(did you mean 'path'\?\)",
+        ),
+        ({"server": {"port": "x"}}, r"server\.port: expected int, got str"),
+    ],
+)
+def test_a_programs_settings_that_are_wrong(settings: Any, words: str) -> None:
+    """Are told as everywhere."""
+    with pytest.raises(SettingsError, match=words):
+        create_app(settings)
 
 
 def test_settings_of_the_environment_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 
 from inglenook.config.load import SettingsError
 from inglenook.config.settings import ServerSettings
+from inglenook.http import tls
 from inglenook.http.tls import tls_context
 from tests.conftest import StartServer
 from tests.parts.server import Server, parse_events
@@ -169,6 +172,40 @@ def test_what_is_no_tls_costs_one_connection(serve: StartServer, pem: Path) -> N
     connection.close()
     server.end()
     assert "Traceback" not in server.log
+
+
+def test_an_idle_client_does_not_hold_up_the_end(serve: StartServer, pem: Path) -> None:
+    """It does not say goodbye, because its program is busy with other things."""
+    server = serve(
+        "[server]\ndrain_seconds = 600\n"
+        + settings(pem / "ec.crt", pem / "ec.key").removeprefix("[server]\n")
+    )
+    connection = connected(server, pem / "ec.crt")
+    connection.request("GET", "/health")
+    connection.getresponse().read()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    connection.close()
+
+
+def test_half_a_handshake_has_an_end(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As half a header has."""
+    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.2)
+    context = tls_context(ServerSettings(tls_cert=str(pem / "ec.crt"), tls_key=str(pem / "ec.key")))
+
+    async def stay() -> bytes:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"\x16\x03\x01")
+            async with asyncio.timeout(20):
+                rest = await reader.read()
+            writer.close()
+        return rest
+
+    with asyncio.Runner(loop_factory=tls.Loop) as runner:
+        assert runner.run(stay()) == b""
 
 
 @pytest.mark.parametrize(

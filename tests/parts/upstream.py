@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import threading
 from collections import deque
@@ -186,8 +187,13 @@ def _head(status: int, named: dict[str, str]) -> bytes:
 
 
 @contextmanager
-def scripted(*acts: Act, always: Act | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
-    """A server that plays ``acts``, then ``always``; it has ended when the block has."""
+def scripted(
+    *acts: Act,
+    always: Act | None = None,
+    tls: ssl.SSLContext | None = None,
+    at: socket.socket | None = None,
+) -> Iterator[Scripted]:
+    """A server that plays ``acts``, then ``always``; it has ended when the block has. ``at``: a bound socket."""
     there = Scripted(always=always or says())
     there.then(*acts)
     loop = asyncio.new_event_loop()
@@ -195,7 +201,7 @@ def scripted(*acts: Act, always: Act | None = None, tls: ssl.SSLContext | None =
     thread.start()
     stage = _Stage(there)
     try:
-        port = asyncio.run_coroutine_threadsafe(stage.open(tls), loop).result(5)
+        port = asyncio.run_coroutine_threadsafe(stage.open(tls, at), loop).result(5)
         there.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         yield there
     finally:
@@ -210,8 +216,9 @@ class _Stage:
         self._there = there
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self, tls: ssl.SSLContext | None) -> int:
-        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0, ssl=tls, limit=1 << 24)
+    async def open(self, tls: ssl.SSLContext | None, at: socket.socket | None) -> int:
+        place: dict[str, Any] = {"host": "127.0.0.1", "port": 0} if at is None else {"sock": at}
+        self._server = await asyncio.start_server(self._meet, ssl=tls, limit=1 << 24, **place)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

@@ -53,6 +53,7 @@ def test_a_json_line_has_all_that_is_known() -> None:
         usage=Usage(5, 7, 12, PromptTokensDetails(4)),
         client=Client("team"),
         upstream="other",
+        instead_of="asked",
         cache="miss",
     )
     first, second = map(
@@ -69,6 +70,7 @@ def test_a_json_line_has_all_that_is_known() -> None:
         "latency_ms": 250.0,
         "client": "team",
         "model": "m",
+        "instead_of": "asked",
         "upstream": "other",
         "stream": True,
         "attempts": 2,

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from inglenook.wire.openai import Usage
 from tests.conftest import StartServer
 from tests.parts.answering import answering
 from tests.parts.server import Server, until
+from tests.parts.upstream import fails, scripted
 
 Labels = dict[str, str]
 CHAT = "/v1/chat/completions"
@@ -219,6 +221,44 @@ def test_upstreams_and_their_breakers(serve: StartServer) -> None:
         assert value(server, "inglenook_upstream_retries_total", **other) == 1
         assert value(server, "inglenook_breaker_state", **other) == 2
         assert value(server, "inglenook_retries_total", model="far") == 1
+
+
+def test_stand_ins_and_tries_that_were_left_out(serve: StartServer) -> None:
+    """Whom another model answered for, which the log says too; and when there have been too many tries."""
+    with scripted(always=fails(503)) as one, scripted(always=fails(503)) as two, scripted() as other:
+        server = serve(
+            one.toml("one", ("asked",), fallbacks=["other"], retries=0)
+            + two.toml("two", ("lost",), retries=10, breaker_failures=0)
+            + other.toml("other", ("other",))
+        )
+        assert server.chat("hi", model="asked").headers["x-inglenook-model"] == "other"
+        assert server.chat("hi", model="other").status == 200
+        assert server.chat("hi", model="lost").status == 503
+        assert server.chat("hi", model="lost").status == 503
+        assert read(server)["inglenook_fallbacks_total"] == [({"model": "asked"}, 1)]
+        assert value(server, "inglenook_upstream_retries_total", upstream="two") >= 10  # its reserve
+        assert value(server, "inglenook_upstream_retries_refused_total", upstream="two") == 1
+        assert value(server, "inglenook_upstream_retries_refused_total", upstream="other") == 0
+        server.until_log("model=other instead_of=asked upstream=other")
+
+
+def test_a_failing_disk_is_seen(serve: StartServer, tmp_path: Path) -> None:
+    """How often it failed, and what is not on it."""
+    place = tmp_path / "kept"
+    place.write_text("no directory")
+    server = serve(
+        f"""
+        [[models]]
+        id = "echo"
+        path = "builtin:echo"
+        [cache]
+        enabled = true
+        directory = "{place}"
+        """
+    )
+    assert value(server, "inglenook_cache_disk_failures_total") == 1  # found at the start
+    assert server.chat("hello there", temperature=0).status == 200
+    until(lambda: value(server, "inglenook_cache_disk_lost_total") == 1, "the answer to be lost")
 
 
 def test_the_response_cache_is_seen(serve: StartServer) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -26,6 +27,7 @@ path = "builtin:echo"
 """
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
+JSON = {"content-type": "application/json"}
 Collecting = Callable[[], AbstractContextManager[Collector]]
 
 
@@ -79,6 +81,38 @@ def test_spans_and_metrics_arrive(collected: tuple[Collector, str], serve: Start
     assert tokens == {"input": usage["prompt_tokens"], "output": usage["completion_tokens"]}
     assert all(sent.get("authorization") == "Bearer collector-key" for sent in collector.headers)
     assert b"hearth" in collector.everything
+
+
+def test_every_route_that_asks_a_model_is_an_inference(serve: StartServer, tmp_path: Path) -> None:
+    """The older APIs' too, whole and streamed; and a program that is run for one prompt."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho made up\n")
+    program.chmod(0o755)
+    by_program = f'[api]\nllm_binary = "{program}"\nllm_gguf = "my.gguf"\n'
+    chat, prompt = {"messages": [{"role": "user", "content": "hi"}]}, {"prompt": "hi", "max_tokens": 9}
+    asked: list[tuple[str, dict[str, Any], str]] = [
+        ("/chat/completions", chat, "chat echo"),
+        ("/completions", prompt, "text_completion echo"),
+        ("/api/chat", chat, "chat echo"),
+        ("/api/chat/stream", chat, "chat echo"),
+        ("/api/generate", prompt, "text_completion echo"),
+        ("/api/generate/stream", prompt, "text_completion echo"),
+        ("/llm", prompt, "text_completion my"),
+    ]
+    with http_collector() as collector:
+        server = serve(by_program + ECHO + telemetry(collector.endpoint, more="capture_content = true"))
+        for path, body, _ in asked:
+            assert server.ask("POST", path, {"model": "echo", **body}, JSON).status == 200
+        inner = collector.until_spans(2 * len(asked))[1::2]
+        assert [span.name for span in inner] == [name for _, _, name in asked]
+        told = [values(span.attributes) for span in inner]
+        assert all("hi" in said["gen_ai.input.messages"] for said in told)
+        last = told[-1]
+        assert (last["gen_ai.provider.name"], last["gen_ai.request.max_tokens"]) == ("llamacpp_cli", 9)
+        assert '"content":"made up"' in last["gen_ai.output.messages"]
+        server.end()
+        counted = collector.points("gen_ai.server.request.duration")
+        assert sum(point.count for _, point in counted) == len(asked)
 
 
 def test_a_trace_that_came_goes_on(serve: StartServer) -> None:

@@ -15,6 +15,7 @@ import inglenook
 from inglenook import errors
 from inglenook.engines import llamacpp_failures
 from inglenook.errors import BadRequest, InglenookError
+from inglenook.http.cors import EXPOSED
 from inglenook.runtime.process import State
 from inglenook.wire.check import MINIMA, RANGES, check_chat, check_completion, reader
 from inglenook.wire.embeddings import read_embedding
@@ -206,6 +207,28 @@ def test_an_image_by_address_is_refused_by_both() -> None:
     assert mismatches("ChatRequest", body)
 
 
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({"model": "m", "documents": ["a"]}, True),
+        ({"texts": ["a"]}, True),
+        ({"model": "m", "texts": ["a"], "documents": None}, True),
+        ({"model": "m"}, False),
+        ({"documents": ["a"]}, False),
+        ({"model": "m", "documents": ["a"], "texts": ["a"]}, False),
+    ],
+)
+def test_document_and_server_want_documents_or_texts(fields: Json, fits: bool) -> None:
+    """Cohere's and Jina's with a model, TEI's with or without; never both."""
+    body = {"query": "q", **fields}
+    assert (mismatches("RerankRequest", body) == []) == fits
+    if fits:
+        read("RerankRequest", body)
+    else:
+        with pytest.raises(BadRequest):
+            read("RerankRequest", body)
+
+
 def mismatches(component: str, body: Json) -> list[str]:
     """What a JSON schema validator has against a body."""
     jsonschema = pytest.importorskip("jsonschema")
@@ -285,9 +308,23 @@ def test_model_states_are_those_of_a_process() -> None:
 
 
 def test_answers_tell_their_headers() -> None:
-    """Every answer has an id, and a 429 or 503 says when to ask again."""
-    for methods in document("1")["paths"].values():
+    """Every answer has an id, a 429 or 503 says when to ask again, a model's what happened on the way."""
+    for path, methods in document("1")["paths"].items():
         for operation in methods.values():
             for status, response in operation["responses"].items():
                 later = {"retry-after"} if status in ("429", "503") else set()
-                assert {"x-request-id"} | later == set(response["headers"])
+                assert {"x-request-id"} | later <= set(response["headers"])
+                asks = path.endswith(("/completions", "/embeddings", "/rerank"))
+                assert ("x-inglenook-cache" in response["headers"]) == (asks and status == "200")
+                assert ("x-should-retry" in response["headers"]) == (
+                    asks and status in ("429", "502", "503", "504")
+                )
+
+
+def test_every_header_of_ours_is_told() -> None:
+    """What the code puts into an answer's head, the document has, and web pages may read."""
+    source = "".join(path.read_text() for path in (Path(inglenook.__file__).parent).rglob("*.py"))
+    ours = set(re.findall(r'b"(x-inglenook-[a-z-]+|x-should-retry)"', source))
+    assert len(ours) == 6
+    assert ours - set(document("1")["components"]["headers"]) == set()
+    assert ours - set(EXPOSED.decode().split(", ")) == set()

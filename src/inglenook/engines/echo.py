@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from inglenook.config.settings import EngineSettings, ModelSettings
 from inglenook.engines.base import Embedder, EngineRequest, Launch, Shape
+from inglenook.engines.llamacpp_failures import failure
 from inglenook.engines.llamacpp_shapes import CompletionShape
-from inglenook.engines.openai_failure import plain_failure
 from inglenook.errors import InglenookError
 from inglenook.wire.openai import ChatRequest, CompletionRequest, read_tail
 
@@ -59,7 +59,7 @@ class Echo:
         return EngineRequest("/detokenize", body.encode())
 
     def failure(self, status: int, body: bytes) -> InglenookError:
-        return plain_failure(status, body)
+        return failure(status, body)  # it answers in llama-server's words
 
     def start_failure(self, log: Sequence[str], exit_code: int | None) -> str:
         if exit_code is None:

@@ -42,8 +42,6 @@ class Attempts:
     def __init__(self, ping_seconds: float, wait_seconds: float) -> None:
         """``wait_seconds``: how old a request may be that is tried again."""
         self._ping, self._wait = ping_seconds, wait_seconds
-        self.fallbacks = 0
-        """Requests that were given to another model than the one they asked for."""
 
     async def run(self, call: Call, route: Route, serve: Serve, reply: Reply, prompt: Prompt) -> None:
         """Serve the call at the first place of its route that answers. Raises the asked model's failure."""
@@ -83,7 +81,6 @@ class Attempts:
         _forget(call, MODEL, UPSTREAM)
         call.model, call.instead_of = stop.model, route.model
         call.headers.append((MODEL, _header(stop.model)))
-        self.fallbacks += 1
 
     async def wait(self, call: Call, reply: Reply, seconds: float) -> None:
         """Wait before the next try. A stream is told that it goes on."""

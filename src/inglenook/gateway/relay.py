@@ -54,7 +54,10 @@ async def relay_stream(
     watch = _Watch(call, engine, include_usage)
 
     def take(data: bytes) -> bool:
-        run = _whole_events(events, data)
+        try:
+            run = events.feed(data)
+        except sse.EventTooLarge:
+            raise EngineError("One event of the engine's answer is too large.") from None
         if run:
             run = watch.inspect(run)
         room = True
@@ -118,13 +121,6 @@ def json_type(headers: Mapping[bytes, bytes]) -> bytes:
     return content_type if content_type.startswith(JSON) else JSON
 
 
-def _whole_events(events: sse.Events, data: bytes) -> bytes:
-    try:
-        return events.feed(data)
-    except sse.EventTooLarge:
-        raise EngineError("One event of the engine's answer is too large.") from None
-
-
 class _Watch:
     """Reads along: every event is looked at, few are changed.
 
@@ -151,7 +147,7 @@ class _Watch:
                 self.failure = self._failure(tail, payload)
                 changed = True
                 break
-            if tail.tokens is not None:
+            if tail.usage is not None or tail.timings is not None:
                 self._call.usage = tail.tokens
             if tail.usage is not None and tail.choices and not self._call.upstream:
                 # llama.cpp's completions put the usage beside the last choice; OpenAI gives it its own chunk.

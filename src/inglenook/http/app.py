@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from inglenook.config.load import load
+from inglenook.config.load import completed, load
 from inglenook.config.settings import ModelSettings, ServerSettings, Settings
 from inglenook.engines.base import Engine
 from inglenook.engines.echo import Echo
@@ -26,7 +26,7 @@ from inglenook.gateway.gateway import Gateway
 from inglenook.gateway.loading import Loading
 from inglenook.http.admission import Admission
 from inglenook.http.asgi import App, Receive, Scope, Send
-from inglenook.http.cors import Cors
+from inglenook.http.cors import Allowed, Cors
 from inglenook.http.dialects.table import surface
 from inglenook.http.edge import Edge, Routes
 from inglenook.http.freshness import heeding
@@ -66,14 +66,17 @@ INFERENCE = (
 """The plain server's routes that ask a model."""
 
 
-def create_app(settings: Settings | None = None) -> Inglenook:
+def create_app(settings: Settings | Mapping[str, Any] | None = None) -> Inglenook:
     """The server as an ASGI app. Its engines start and end with the ASGI lifespan, and an app has one life.
 
-    Without settings they are those of the environment, which is read now. Where another app's routes lead
-    here, its own lifespan has to hold ``app.running()`` open; any prefix will do. Raises
+    ``settings``: what a settings file would say, as a dictionary, which stands above the environment, read
+    now; or all of them as one object, beside which the environment says nothing. Where another app's routes
+    lead here, its own lifespan has to hold ``app.running()`` open; any prefix will do. Raises
     ``config.load.SettingsError`` for settings that are wrong or contradict each other.
     """
-    return Inglenook(load(None, os.environ, {}) if settings is None else settings)
+    if isinstance(settings, Settings):
+        return Inglenook(completed(settings, os.environ))
+    return Inglenook(load(None, os.environ, settings or {}))
 
 
 def engines() -> Mapping[str, Engine]:
@@ -114,20 +117,22 @@ class Inglenook:
             self.talk = CachedGateway(self.gateway, self.cache, served, names)
             self.vectors = CachedEmbeddings(self.embeddings, self.gateway, self.cache, names)
         self.loading = Loading(self.gateway, self.pool.local, settings.server.load_timeout_seconds)
-        self.seen = seeing(served)
+        self.once = llm.once(settings.api, sys.executable)
+        self.seen = seeing(served, self.once)
         path = database(settings.auth.database, os.environ)
         self.keys = KeyBook(settings.auth, settings.limits, None if path is None else KeyStore(path))
         self.surface = surface(settings)
         self.seen.note = self.surface.note
         if self.seen.exporter is not None:
             self.seen.exporter.own = self.surface.exported
-        self.once = llm.once(settings.api, sys.executable)
+            self.seen.exporter.call_spans(self.surface.spans)
         self.demand = Demand(self.gateway, self.pool.add, settings.api.model_directory)
         routes = self.surface.routes(self._routes(), self)
         self._admission = Admission(settings.limits, self.surface.counted(routes))
         self.idle_seconds = self._admission.idle_seconds
         guard = _guard(settings, self.keys, routes, self.surface.opened)
-        self._edge = Edge(routes, self.seen, guard, self._admission, _cors(settings.server))
+        cors = _cors(settings.server, self.surface.pages)
+        self._edge = Edge(routes, self.seen, guard, self._admission, cors)
         self._take_on(guard)
         self._edge.present = llm.presenting(native.presenting(self.surface.present))
 
@@ -259,10 +264,10 @@ def _guard(settings: Settings, keys: KeyBook, routes: Routes, further: Iterable[
     return Guard(keys, settings.limits, _hosts(settings.server), opened, closed)
 
 
-def _cors(server: ServerSettings) -> Cors | None:
+def _cors(server: ServerSettings, pages: Allowed | None) -> Cors | None:
     if not server.cors_origins:
         return None
-    return Cors(server.cors_origins, credentials=server.cors_credentials)
+    return Cors(server.cors_origins, credentials=server.cors_credentials, allowed=pages)
 
 
 def _hosts(server: ServerSettings) -> Hosts | None:

@@ -20,7 +20,7 @@ from inglenook.errors import BadRequest, Unauthenticated
 from inglenook.http.asgi import Headers, Scope
 from inglenook.policy.client import Client
 from inglenook.policy.hosts import Hosts
-from inglenook.store.keys import KeyStore, KeyStoreError, Signature, StoredKey, digest_of
+from inglenook.store.keys import CannotLook, KeyStore, KeyStoreError, Signature, StoredKey, digest_of
 
 log = logging.getLogger("inglenook.keys")
 
@@ -44,7 +44,8 @@ class KeyBook:
     """Every key that is good, and whether one is needed at all. ``look`` is its only writer.
 
     It fails closed. What cannot be read adds no key and takes none away, and once a key has been needed it
-    is needed until the server ends, even if the database is emptied, broken or gone.
+    is needed until the server ends, even if the database is emptied, broken or gone. A moment in which this
+    machine has run out of files is none in which anything was learned: all stays as it was.
     """
 
     def __init__(self, auth: AuthSettings, limits: LimitsSettings, store: KeyStore | None) -> None:
@@ -84,6 +85,9 @@ class KeyBook:
             if seen != self._seen or self._is_lost:
                 self._take(self._store.all())
             self._seen, self._is_lost = seen, False
+        except CannotLook as problem:
+            log.warning("%s; looking again in %g seconds", problem, LOOK_SECONDS)
+            return
         except KeyStoreError as problem:
             self._is_open_yet = False
             if not self._is_lost:

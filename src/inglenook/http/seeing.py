@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from inglenook import __version__
 from inglenook.config.settings import Settings
 from inglenook.gateway.cached import Cache
+from inglenook.gateway.once import Once
 from inglenook.policy.breaker import Circuit
 from inglenook.runtime.lane import LocalLane
 from inglenook.runtime.upstream import Upstream
@@ -17,16 +18,19 @@ from inglenook.telemetry.metrics import Requests, Values
 from inglenook.telemetry.names import Name
 from inglenook.telemetry.otel import Exporter, NotInstalled
 from inglenook.telemetry.seen import Seen
+from inglenook.telemetry.spans import UPSTREAM
 from inglenook.telemetry.trace import Traces
 
 _CIRCUITS = {Circuit.CLOSED: 0, Circuit.HALF_OPEN: 1, Circuit.OPEN: 2}
 
 
-def seeing(settings: Settings) -> Seen:
+def seeing(settings: Settings, once: Once | None) -> Seen:
     """Everybody who is to be told of requests, as the settings say. Raises ``SettingsError``."""
     telemetry = settings.telemetry
-    providers = {name: "openai" for upstream in settings.upstreams for name in upstream.models}
+    providers = {name: UPSTREAM for upstream in settings.upstreams for name in upstream.models}
     providers |= {model.id: model.engine for model in settings.models}
+    if once is not None:
+        providers[once.model] = once.engine.name
     access = AccessLog(
         telemetry.log_format,
         enabled=telemetry.log_level in ("debug", "info"),
@@ -97,6 +101,7 @@ class Live:
             names.UPSTREAM_REQUESTS: [(label, upstream.requests) for label, upstream in each],
             names.UPSTREAM_FAILURES: [(label, upstream.failures) for label, upstream in each],
             names.UPSTREAM_RETRIES: [(label, upstream.retries) for label, upstream in each],
+            names.UPSTREAM_SPARED: [(label, upstream.budget.refused) for label, upstream in each],
             names.UPSTREAM_RUNNING: [(label, upstream.in_flight) for label, upstream in each],
             names.BREAKER: [(label, _CIRCUITS[upstream.breaker.state]) for label, upstream in each],
         }
@@ -104,8 +109,15 @@ class Live:
     def _cache(self) -> dict[Name, Values]:
         if self.cache is None:
             return {}
-        answers = self.cache.answers
+        answers, file = self.cache.answers, self.cache.file
+        disk: dict[Name, Values] = {}
+        if file is not None:
+            disk = {
+                names.CACHE_DISK_FAILURES: [((), file.failures)],
+                names.CACHE_DISK_LOST: [((), file.lost)],
+            }
         return {
+            **disk,
             names.CACHE_ENTRIES: [((), len(answers))],
             names.CACHE_BYTES: [((), answers.size)],
             names.CACHE_EVICTED: [((), answers.evicted)],

@@ -11,6 +11,7 @@ beside it, so that on a full disk or a read-only one no key would be known. Writ
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -62,6 +63,8 @@ _SELECT = """
 """
 _BY_ID = "SELECT id FROM keys WHERE id = ?"
 _BY_CLIENT = "SELECT id FROM keys WHERE client = ?"
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of a machine that has run out of files or memory."""
 _REVOKE = "UPDATE keys SET revoked = ? WHERE id = ? AND revoked = 0"
 
 
@@ -87,6 +90,10 @@ class StoredKey:
 
 class KeyStoreError(Exception):
     """The file cannot be used. The message names it and is for the operator."""
+
+
+class CannotLook(KeyStoreError):
+    """This machine has run out of something just now, which says nothing about the file."""
 
 
 Signature = tuple[object, ...]
@@ -201,7 +208,8 @@ class KeyStore:
             raise KeyStoreError(f"the keys in {self.path} cannot be used: {problem}") from None
         except (OSError, ValueError) as problem:
             why = getattr(problem, "strerror", None) or problem
-            raise KeyStoreError(f"the keys in {self.path} cannot be used: {why}") from None
+            kind = CannotLook if getattr(problem, "errno", 0) in _OURS else KeyStoreError
+            raise kind(f"the keys in {self.path} cannot be used: {why}") from None
 
 
 def _check_version(connection: sqlite3.Connection) -> None:

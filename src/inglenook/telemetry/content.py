@@ -28,10 +28,11 @@ def input_messages(body: bytes) -> str:
 
 
 def output_messages(answer: bytes) -> str:
-    """The choices of an answer, whole or streamed."""
+    """The choices of an answer, whole or streamed; of one to ``/llm`` its only text."""
     if not answer.lstrip().startswith(b"{"):
         return _encoded(list(_streamed(answer)))
-    choices = _object(answer).get("choices") or []
+    found = _object(answer)
+    choices = found.get("choices") or [{"text": found.get("completion")}]
     return _encoded([_choice(each) for each in choices if isinstance(each, dict)])
 
 

@@ -111,6 +111,7 @@ class Counted:
     requests: list[tuple[Labels, float]]
     cache: list[tuple[Labels, float]]
     refused: list[tuple[Labels, float]]
+    fallbacks: list[tuple[Labels, float]]
 
 
 class Requests:
@@ -126,6 +127,7 @@ class Requests:
         self._requests: dict[tuple[str, str, int, str, str], int] = {}
         self._cache: dict[tuple[str, str], int] = {}
         self._refused: dict[str, int] = {}
+        self._fallbacks: dict[str, int] = {}
         self._series: dict[tuple[str, str, str], Series] = {}
 
     def observe(self, call: Call, ended: float) -> None:
@@ -143,6 +145,8 @@ class Requests:
         if call.cache:
             looked = (model, call.cache)
             self._cache[looked] = self._cache.get(looked, 0) + 1
+        if call.instead_of in self._models:
+            self._fallbacks[call.instead_of] = self._fallbacks.get(call.instead_of, 0) + 1
         if end in _REFUSALS:
             reason = call.refused or _REFUSALS[end]
             self._refused[reason] = self._refused.get(reason, 0) + 1
@@ -154,6 +158,7 @@ class Requests:
             [((key[0], key[1], str(key[2]), *key[3:]), count) for key, count in list(self._requests.items())],
             [(key, count) for key, count in list(self._cache.items())],
             [((reason,), count) for reason, count in list(self._refused.items())],
+            [((model,), count) for model, count in list(self._fallbacks.items())],
         )
 
     def _end(self, call: Call) -> str:
@@ -173,7 +178,7 @@ def known_codes() -> Iterator[str]:
 
 
 _CODES_OF_ONE = (
-    *("invalid_json", "invalid_type", "invalid_schema", "invalid_grammar"),
+    *("invalid_json", "invalid_type", "invalid_schema", "invalid_grammar", "invalid_header"),
     "missing_required_parameter",
 )
 
@@ -208,6 +213,7 @@ def families(counted: Counted, now: Mapping[Name, Values]) -> list[Metric]:
         names.ERRORS: [(labels, count) for labels, count in ended if labels[2] not in ("", CANCELLED)],
         names.CANCELLED: [(labels[:2], count) for labels, count in ended if labels[2] == CANCELLED],
         names.REFUSED: counted.refused,
+        names.FALLBACKS: counted.fallbacks,
         names.PROMPT_TOKENS: _of_models(counted, lambda each: each.prompt.total),
         names.GENERATED_TOKENS: _of_models(counted, lambda each: each.answer.total),
         names.CACHED_TOKENS: _of_models(counted, lambda each: each.cached),

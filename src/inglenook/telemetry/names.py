@@ -147,6 +147,12 @@ RETRIES = Name(
     "Further attempts at requests whose first one failed before its first byte.",
     _MODEL,
 )
+FALLBACKS = Name(
+    "inglenook_fallbacks_total",
+    "counter",
+    "Requests that another model answered, by the model that they asked for.",
+    _MODEL,
+)
 
 # What is so at the moment of the scrape.
 RUNNING = Name(
@@ -194,6 +200,12 @@ UPSTREAM_RETRIES = Name(
     "Tries at the upstream that came after a failed one, here or at another.",
     _UPSTREAM,
 )
+UPSTREAM_SPARED = Name(
+    "inglenook_upstream_retries_refused_total",
+    "counter",
+    "Further tries at the upstream that were left out, because there had been too many.",
+    _UPSTREAM,
+)
 UPSTREAM_RUNNING = Name(
     "inglenook_upstream_requests_running", "gauge", "Requests that the upstream works on now.", _UPSTREAM
 )
@@ -210,6 +222,16 @@ CACHE_BYTES = Name(
 CACHE_EVICTED = Name(
     "inglenook_cache_evicted_total", "counter", "Answers that had to make room in the response cache."
 )
+CACHE_DISK_FAILURES = Name(
+    "inglenook_cache_disk_failures_total",
+    "counter",
+    "How often the response cache's disk failed: it was full, gone, or had nonsense on it.",
+)
+CACHE_DISK_LOST = Name(
+    "inglenook_cache_disk_lost_total",
+    "counter",
+    "Answers that were to be kept on disk too and were not: it failed, or was too slow.",
+)
 LOG_DROPPED = Name(
     "inglenook_access_log_lines_dropped_total",
     "counter",
@@ -225,10 +247,11 @@ BUILD = Name("inglenook_build_info", "info", "Always 1; the version that runs.",
 METRICS = (
     *(REQUESTS, ERRORS, CANCELLED, REFUSED),
     *(LATENCY, QUEUE, FIRST, PER_TOKEN, PROMPT_LENGTHS, ANSWER_LENGTHS),
-    *(PROMPT_TOKENS, GENERATED_TOKENS, CACHED_TOKENS, CACHE, RETRIES),
+    *(PROMPT_TOKENS, GENERATED_TOKENS, CACHED_TOKENS, CACHE, RETRIES, FALLBACKS),
     *(RUNNING, WAITING, SLOTS, READY, STARTS, FAILURES, LOAD, MEMORY),
-    *(UPSTREAM_REQUESTS, UPSTREAM_FAILURES, UPSTREAM_RETRIES, UPSTREAM_RUNNING, BREAKER),
-    *(CACHE_ENTRIES, CACHE_BYTES, CACHE_EVICTED, LOG_DROPPED, TRACES_DROPPED, BUILD),
+    *(UPSTREAM_REQUESTS, UPSTREAM_FAILURES, UPSTREAM_RETRIES, UPSTREAM_SPARED, UPSTREAM_RUNNING, BREAKER),
+    *(CACHE_ENTRIES, CACHE_BYTES, CACHE_EVICTED, CACHE_DISK_FAILURES, CACHE_DISK_LOST),
+    *(LOG_DROPPED, TRACES_DROPPED, BUILD),
 )
 """All of them, in the order in which they are printed."""
 
@@ -325,6 +348,7 @@ OPERATIONS = {
     "/api/chat/stream": "chat",
     "/api/generate": "text_completion",
     "/api/generate/stream": "text_completion",
+    "/llm": "text_completion",
 }
 """Route to ``gen_ai.operation.name``."""
 

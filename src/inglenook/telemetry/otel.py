@@ -78,6 +78,10 @@ class Exporter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def call_spans(self, titles: Mapping[str, str]) -> None:
+        """Name the server's spans of these routes so. Before ``start``."""
+        self._maker.titles = titles
+
     @property
     def dropped(self) -> int:
         """Traces that did not reach the collector."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, SpanKind
 
 Attributes = dict[str, Any]
+UPSTREAM = "openai"
+"""Provider of every upstream, as the conventions have it for servers that speak OpenAI's API."""
+DEMANDED = "llamacpp"
+"""Provider of a model that no setting names: it was put up when a client asked for it."""
 
 
 class OwnMetric(NamedTuple):
@@ -51,6 +55,8 @@ class Maker:
         self._own_scope = InstrumentationScope(service, version)
         self._providers = providers
         self._began = time.time_ns()
+        self.titles: Mapping[str, str] = {}
+        """A dialect's own names for the server's spans, by route; set once when everything is built."""
 
     def spans(self, call: Call, ended: float) -> list[ReadableSpan]:
         """The server's span of ``call``, and below it that of the inference, if there was one."""
@@ -62,10 +68,14 @@ class Maker:
         offset = time.time() - time.monotonic()
         own = self._context(trace, trace.span_id, remote=False)
         parent = self._context(trace, trace.parent_id, remote=True) if trace.parent_id else None
-        method = call.method if call.route == "*" else f"{call.method} {call.route}"
+        title = call.method if call.route == "*" else f"{call.method} {call.route}"
+        attributes = _server(call)
+        if call.route in self.titles:
+            title = self.titles[call.route]
+            attributes |= {"model": call.model} if call.model else {}
         failed = call.outcome == "error" and (call.status >= 500 or call.status == 200)
         times = (call.began + offset, ended + offset)
-        spans = [self._span(method, (own, parent), SpanKind.SERVER, _server(call), times, failed)]
+        spans = [self._span(title, (own, parent), SpanKind.SERVER, attributes, times, failed)]
         operation = OPERATIONS.get(call.route)
         if call.model and call.turn_at and operation is not None:
             attributes = self._inference(call, trace, operation)
@@ -153,12 +163,14 @@ class Maker:
     def _of(self, operation: str, model: str) -> Attributes:
         return {
             GenAI.OPERATION: operation,
-            GenAI.PROVIDER: self._providers.get(model, "openai"),
+            GenAI.PROVIDER: self._providers.get(model, DEMANDED),
             GenAI.REQUEST_MODEL: model,
         }
 
     def _inference(self, call: Call, trace: Trace, operation: str) -> Attributes:
         attributes = self._of(operation, call.model) | trace.asked
+        if call.upstream:
+            attributes |= {GenAI.PROVIDER: UPSTREAM, GenAI.UPSTREAM: call.upstream}
         attributes[GenAI.STREAM] = call.stream
         if call.usage is not None:
             attributes[GenAI.INPUT_TOKENS] = call.usage.prompt_tokens
@@ -166,8 +178,6 @@ class Maker:
             attributes[GenAI.CACHED_TOKENS] = call.usage.cached_tokens
         if call.stream and call.first_at:
             attributes[GenAI.FIRST_CHUNK] = call.first_at - call.turn_at
-        if call.upstream:
-            attributes[GenAI.UPSTREAM] = call.upstream
         if call.code:
             attributes[GenAI.ERROR_TYPE] = call.code
         if trace.content:

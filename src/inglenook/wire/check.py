@@ -31,6 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (-(2**63), 2**63 - 1),
 }
 MINIMA: dict[str, float] = {"max_tokens": 1, "max_completion_tokens": 1, "top_k": 0}
+MAX_COUNT = 2**31 - 1
 MAX_STOP = 16
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
@@ -171,8 +172,10 @@ def _is_token(item: Any) -> bool:
 
 def _check_number(name: str, value: float, between: tuple[float, float] | None, least: float) -> None:
     if between is None:
-        if not least <= value < 2**31:
+        if value < least:
             raise BadRequest(f"{name} must be at least {least}", param=name)
+        if value > MAX_COUNT:
+            raise BadRequest(f"{name} must be at most {MAX_COUNT}", param=name)
     elif not between[0] <= value <= between[1]:
         raise BadRequest(f"{name} must be between {between[0]} and {between[1]}", param=name)
 

@@ -14,10 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from inglenook.wire import openapi_native
+from inglenook.wire.openapi_events import event_stream
 from inglenook.wire.openapi_failures import Failure, failures
-from inglenook.wire.openapi_fields import BOUNDED, CONSTRAINTS, FIELDS, SCHEMAS, bounds
+from inglenook.wire.openapi_fields import BOUNDED, CONSTRAINTS, FIELDS, SCHEMAS, WHOLE, bounds
 from inglenook.wire.openapi_operations import OPERATIONS, TAGS, Operation
-from inglenook.wire.openapi_schemas import ErrorEnvelope
+from inglenook.wire.openapi_schemas import ErrorEnvelope, TeiError, TeiRanked
 
 Json = dict[str, Any]
 
@@ -35,11 +36,28 @@ that its operator gave you; any text where the server asks for none.
   `-reset-requests`, and the same three for `tokens`, say how much of your minute is left.
 * **Waiting is told.** An answer whose model was busy says in `x-inglenook-queue-position` where in line it
   began to wait, and in `x-inglenook-queue-ms` for how long.
+* **A stand-in is told.** Where another model answered in the place of the one that was asked for, which could
+  not, `x-inglenook-model` names it, and `x-inglenook-upstream` the server that has it.
 * **A repetition is told.** Where the operator has switched the answer cache on, `x-inglenook-cache` is `hit`,
   `miss` or `joined`; `cache-control: no-cache` in a request has its answer made anew.
 * **Nothing looks complete that is not.** A stream that breaks ends with an `error` event, without `[DONE]`.
 """
 _SCHEMA = "#/components/schemas/{name}"
+_TELLING = {
+    "x-inglenook-queue-position": ("Where in line the request began to wait; absent if it did not.", int),
+    "x-inglenook-queue-ms": ("Milliseconds that it waited; absent if it did not.", int),
+    "x-inglenook-cache": ("`hit`, `miss` or `joined`, where the operator has switched the cache on.", str),
+    "x-inglenook-model": ("The model that answered, where it is not the one that was asked for.", str),
+    "x-inglenook-upstream": ("The upstream that has that model, if one has.", str),
+    "x-ratelimit-limit-requests": ("Requests in a minute, where the client has a limit.", int),
+    "x-ratelimit-remaining-requests": ("How many of them are left.", int),
+    "x-ratelimit-reset-requests": ("When all of them are there again, such as `1m0s`.", str),
+    "x-ratelimit-limit-tokens": ("Tokens in a minute, where the client has a limit.", int),
+    "x-ratelimit-remaining-tokens": ("How many of them are left.", int),
+    "x-ratelimit-reset-tokens": ("When all of them are there again, such as `1m0s`.", str),
+}
+"""What the answer of a model may say in its head, and the type of the value."""
+_SHOULD_RETRY = "x-should-retry"
 
 
 def document(version: str) -> Json:
@@ -60,7 +78,7 @@ def document(version: str) -> Json:
             {"name": openapi_native.TAG, "description": openapi_native.TAG_WORDS},
         ],
         "security": [{"bearer": []}, {"x-api-key": []}, {}],
-        "paths": {**_paths(OPERATIONS, known), **openapi_native.paths()},
+        "paths": _paths(known),
         "components": {
             "schemas": _schemas(OPERATIONS),
             "securitySchemes": {
@@ -79,10 +97,13 @@ def document(version: str) -> Json:
     }
 
 
-def _paths(operations: Iterable[Operation], known: Mapping[str, Failure]) -> Json:
+def _paths(known: Mapping[str, Failure]) -> Json:
     paths: Json = {}
-    for operation in operations:
+    for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, known)
+    paths |= openapi_native.paths()
+    for bare, (full, its_own) in openapi_native.BARE.items():
+        paths[bare] = {"post": {**paths[full]["post"], **its_own}}
     return paths
 
 
@@ -109,7 +130,7 @@ def _operation(operation: Operation, known: Mapping[str, Failure]) -> Json:
         }
     described["responses"] = {
         "200": _success(operation),
-        **_errors([known[code] for code in operation.errors]),
+        **_errors(operation, [known[code] for code in operation.errors]),
     }
     return described
 
@@ -131,40 +152,38 @@ def _success(operation: Operation) -> Json:
         content["text/plain"] = {"schema": {"type": "string"}, "example": operation.text}
     else:
         content["application/json"] = {
-            "schema": _ref(operation.answer),
+            "schema": _either(_ref(operation.answer), {"type": "array", "items": _ref(TeiRanked)})
+            if operation.tei
+            else _ref(operation.answer),
             "examples": _examples(operation.answers),
         }
     if operation.event is not None:
-        content["text/event-stream"] = {
-            "schema": {
-                "type": "string",
-                "description": f"`data:` events, each a `{operation.event.__name__}`, and at the end "
-                "`data: [DONE]`.",
-                "contentMediaType": "text/event-stream",
-                "contentSchema": _ref(operation.event),
-            },
-            "example": operation.events,
-        }
+        words = f"A `{operation.event.__name__}`, or `[DONE]` at the end."
+        content |= event_stream(words, operation.events, _ref(operation.event), ends=True)
     stream = "; with `stream` true, as events." if operation.event else "."
-    return {"description": f"The answer{stream}", "headers": _header_refs(), "content": content}
+    told = _TELLING if operation.asks_model else ()
+    return {"description": f"The answer{stream}", "headers": _header_refs(*told), "content": content}
 
 
-def _errors(possible: Sequence[Failure]) -> Json:
+def _errors(operation: Operation, possible: Sequence[Failure]) -> Json:
     """One response for each status, which lists that status' codes."""
     by_status: dict[int, list[Failure]] = {}
     for failure in possible:
         by_status.setdefault(failure.example.status, []).append(failure)
-    return {str(status): _error(by_status[status]) for status in sorted(by_status)}
+    return {str(status): _error(operation, by_status[status]) for status in sorted(by_status)}
 
 
-def _error(same: Sequence[Failure]) -> Json:
-    retry = {"retry-after"} if any(failure.repeatable for failure in same) else set()
+def _error(operation: Operation, same: Sequence[Failure]) -> Json:
+    told = ["retry-after"] if any(failure.repeatable for failure in same) else []
+    if operation.asks_model and any(failure.example.status in (429, 502, 503, 504) for failure in same):
+        told.append(_SHOULD_RETRY)
+    schema = _ref(ErrorEnvelope)
     return {
         "description": "\n".join(f"* `{failure.code}`: {failure.meaning}" for failure in same),
-        "headers": _header_refs(*retry),
+        "headers": _header_refs(*told),
         "content": {
             "application/json": {
-                "schema": _ref(ErrorEnvelope),
+                "schema": _either(schema, _ref(TeiError)) if operation.tei else schema,
                 "examples": {
                     failure.code: {"$ref": f"#/components/examples/{failure.code}"} for failure in same
                 },
@@ -185,6 +204,10 @@ def _ref(shape: type[Struct]) -> Json:
     return {"$ref": _SCHEMA.format(name=shape.__name__)}
 
 
+def _either(*schemas: Json) -> Json:
+    return {"anyOf": list(schemas)}
+
+
 def _header_refs(*more: str) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("x-request-id", *more)}
 
@@ -199,6 +222,14 @@ def _headers() -> Json:
             "description": "Seconds after which to send the same request again.",
             "schema": {"type": "integer", "minimum": 1},
         },
+        _SHOULD_RETRY: {
+            "description": "`false`: this was tried again already, or must not be.",
+            "schema": {"type": "string", "enum": ["false"]},
+        },
+        **{
+            name: {"description": words, "schema": {"type": "integer" if kind is int else "string"}}
+            for name, (words, kind) in _TELLING.items()
+        },
     }
 
 
@@ -207,8 +238,9 @@ def _parameters() -> Json:
         "x-request-id": {
             "name": "x-request-id",
             "in": "header",
-            "description": "An id of your own for this request; the answer and the log repeat it.",
-            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+            "description": "An id of your own for this request; the answer and the log repeat it. One that "
+            "is not 1 to 128 printable characters without a space is replaced by a new one.",
+            "schema": {"type": "string"},
         }
     }
 
@@ -218,7 +250,8 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     for operation in operations:
         mentioned = (operation.answer, operation.request, operation.event)
         shapes += [shape for shape in mentioned if shape is not None]
-    _, components = msgspec.json.schema_components([*shapes, ErrorEnvelope], ref_template=_SCHEMA)
+    ours = (*shapes, ErrorEnvelope, TeiRanked, TeiError)
+    _, components = msgspec.json.schema_components(ours, ref_template=_SCHEMA)
     return {name: _component(name, schema) for name, schema in sorted(components.items())}
 
 
@@ -234,7 +267,7 @@ def _component(name: str, schema: Json) -> Json:
     }
     if schema["required"]:
         described["required"] = schema["required"]
-    return described
+    return described | WHOLE.get(name, {})
 
 
 def _field(component: str, name: str, given: Json) -> Json:

@@ -50,6 +50,7 @@ class Failure:
 
 EVERYWHERE = ("internal_error",)
 BODY = (
+    "request_timeout",
     "invalid_json",
     "invalid_type",
     "missing_required_parameter",
@@ -59,6 +60,7 @@ BODY = (
     "body_too_large",
 )
 VECTORS = (
+    "request_timeout",
     "invalid_json",
     "invalid_type",
     "missing_required_parameter",
@@ -66,7 +68,7 @@ VECTORS = (
     "body_too_large",
 )
 """What can be wrong with texts to embed or rerank."""
-KEY = ("invalid_api_key", "permission_denied")
+KEY = ("invalid_header", "invalid_api_key", "permission_denied")
 """What can be wrong with who asks."""
 MODEL = (
     *KEY,

@@ -258,6 +258,20 @@ CONSTRAINTS: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Component and field to what ``wire.check`` demands beside ``RANGES`` and ``MINIMA``."""
 
+WHOLE: dict[str, dict[str, Any]] = {
+    "RerankRequest": {
+        "oneOf": [
+            {
+                "title": "documents",
+                "required": ["model", "documents"],
+                "properties": {"model": {"type": "string"}, "documents": {"type": "array"}},
+            },
+            {"title": "texts", "required": ["texts"], "properties": {"texts": {"type": "array"}}},
+        ]
+    }
+}
+"""Component to what is demanded of its fields together."""
+
 LARGEST = 2**31 - 1
 """What a field of ``MINIMA`` may be at most."""
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from inglenook.wire.openapi_events import event_stream
+
 Json = dict[str, Any]
 
 TAG = "As earlier systems had it"
@@ -85,6 +87,8 @@ _LLM = {
     },
 }
 _ERROR = {"type": "object", "properties": {"error": _TEXT, "code": _TEXT}}
+_PIECE = {"type": "object", "required": ["content"], "properties": {"content": _TEXT}}
+_PLAIN: Json = {"text/plain": {"schema": _TEXT}}
 _STATUS = {"type": "object", "properties": {"status": _TEXT}}
 _READY = {"type": "object", "properties": {"status": _TEXT, "llm_models_loaded": {"type": "boolean"}}}
 
@@ -101,12 +105,39 @@ _BUSY = {
     "message": "Too many concurrent LLM requests. Please retry after a short delay.",
     "retry_after_seconds": 10,
 }
+_NOT_READY = {"status": "not_ready", "llm_models_loaded": False}
+_REFUSED = {
+    "400": "A header that may be there once is there twice.",
+    "401": "No key, or one that is not known here.",
+    "403": "The key is not for this model, or the server answers to this machine's names only.",
+    "408": "The body did not arrive in time.",
+    "413": "The body is too large.",
+    "429": "The client has had what it may have in a minute, or at once.",
+}
+BARE: dict[str, tuple[str, Json]] = {
+    bare: (
+        f"/v1{bare}",
+        {
+            "operationId": name,
+            "tags": [TAG],
+            "summary": f"The same as /v1{bare}",
+            "description": f"`POST /v1{bare}`, for clients that leave out the `/v1`.",
+        },
+    )
+    for bare, name in (("/chat/completions", "bareChatCompletion"), ("/completions", "bareCompletion"))
+}
+"""Path to the one that it is another name of, and what its operation has of its own."""
 
 
 def paths() -> Json:
-    """The path items of all of them."""
+    """The path items of all but ``BARE``."""
     return {
-        "/api/llms": _get("listLlms", "List the models, as an array", {"type": "array", "items": _LLM}),
+        "/api/llms": _get(
+            "listLlms",
+            "List the models, as an array",
+            {"type": "array", "items": _LLM},
+            {**_refusals(_PLAIN, "400"), **_refusals({"application/json": {"schema": _ERROR}}, "401", "403")},
+        ),
         "/api/generate": _ask(
             "generate", "Answer a prompt", (GENERATE, PROMPT), _json(_GENERATED, {"text": _PARIS, **_END})
         ),
@@ -114,7 +145,7 @@ def paths() -> Json:
             "generateStream",
             "Answer a prompt, as a stream of text",
             (GENERATE, PROMPT),
-            _events("Each event's data is a piece of the text itself.", "data: The\n\ndata:  capital\n\n"),
+            event_stream("A piece of the text itself.", "data: The\n\ndata:  capital\n\n"),
         ),
         "/api/chat": _ask(
             "chat",
@@ -126,16 +157,16 @@ def paths() -> Json:
             "chatStream",
             "Answer a conversation, as a stream",
             (CHAT, TALK),
-            _events('Each event is `{"content": text}`.', 'data: {"content":"The"}\n\n'),
+            event_stream("A piece of the text.", 'data: {"content":"The"}\n\n', _PIECE),
         ),
         "/llm": _llm(),
         "/health/live": _get("getLive", "Ask whether the server answers", _STATUS),
-        "/health/ready": _with_503(
-            _get("getReady", "Ask whether it may be sent requests", _READY),
-            _json(_READY, {"status": "not_ready", "llm_models_loaded": False}),
+        "/health/ready": _get(
+            "getReady",
+            "Ask whether it may be sent requests",
+            _READY,
+            {"503": _response("Not now.", _json(_READY, _NOT_READY), _LATER)},
         ),
-        "/chat/completions": _alias("bareChatCompletion", "/v1/chat/completions", "ChatRequest", TALK),
-        "/completions": _alias("bareCompletion", "/v1/completions", "CompletionRequest", PROMPT),
     }
 
 
@@ -143,37 +174,29 @@ def _json(schema: Json, example: Any) -> Json:
     return {"application/json": {"schema": schema, "example": example}}
 
 
-def _events(words: str, example: str) -> Json:
-    return {"text/event-stream": {"schema": {"type": "string", "description": words}, "example": example}}
-
-
-def _get(name: str, summary: str, answer: Json) -> Json:
+def _get(name: str, summary: str, answer: Json, failures: Json | None = None) -> Json:
     operation = _described(name, summary, summary + ".")
     responses = {"200": _response("The answer.", {"application/json": {"schema": answer}})}
-    return {"get": {**operation, "responses": responses}}
-
-
-def _with_503(path: Json, content: Json) -> Json:
-    path["get"]["responses"]["503"] = _response("Not now.", content, _LATER)
-    return path
+    return {"get": {**operation, "responses": responses | (failures or {})}}
 
 
 def _ask(name: str, summary: str, request: tuple[Json, Json], answer: Json) -> Json:
     schema, example = request
+    failed: Json = {"application/json": {"schema": _ERROR}}
+    unreadable = {**_json(_ERROR, _UNSUPPORTED), **_PLAIN}
     busy = {"application/json": {"schema": _ERROR, "examples": {"capacity": {"value": _BUSY}}}}
+    what = "`UNSUPPORTED_MODEL`, `BAD_REQUEST`, or in plain text what is wrong with the body."
     return {
         "post": {
             **_described(name, summary, summary + ". What does not fit right now is refused at once."),
             "requestBody": {"required": True, "content": _json(schema, example)},
             "responses": {
                 "200": _response("The answer.", answer),
-                "400": _response(
-                    "`UNSUPPORTED_MODEL`, `BAD_REQUEST`, or what is wrong with the body.",
-                    _json(_ERROR, _UNSUPPORTED),
-                ),
-                "500": _response(
-                    "`GENERATION_ERROR` or `INTERNAL_ERROR`.", {"application/json": {"schema": _ERROR}}
-                ),
+                "400": _response(what, unreadable),
+                **_refusals(failed, "401", "403", "408"),
+                **_refusals(_PLAIN, "413"),
+                **_refusals(failed, "429"),
+                "500": _response("`GENERATION_ERROR` or `INTERNAL_ERROR`.", failed),
                 "503": _response("As many requests as may are running, or `MODEL_LOAD_ERROR`.", busy, _LATER),
             },
         }
@@ -182,7 +205,8 @@ def _ask(name: str, summary: str, request: tuple[Json, Json], answer: Json) -> J
 
 def _llm() -> Json:
     details = {"type": "array", "items": {"type": "object"}}
-    failed = {"type": "object", "properties": {"detail": {"anyOf": [_TEXT, details]}}}
+    schema = {"type": "object", "properties": {"detail": {"anyOf": [_TEXT, details]}}}
+    failed: Json = {"application/json": {"schema": schema}}
     missing = {"type": "missing", "loc": ["body", "prompt"], "msg": "Field required"}
     words = "The prompt goes to the model as it is, without a chat template around it."
     completion = {**_TEXT, "description": "What came of it, without space around it."}
@@ -193,24 +217,22 @@ def _llm() -> Json:
             "requestBody": {"required": True, "content": _json(LLM, {"prompt": PROMPT["prompt"]})},
             "responses": {
                 "200": _response("The completion.", _json(answer, {"completion": _PARIS})),
-                "422": _response("Wrong fields.", _json(failed, {"detail": [missing]})),
-                "500": _response("The engine's last words.", _json(failed, {"detail": "out of memory"})),
-                "503": _response("Not now.", {"application/json": {"schema": failed}}, _LATER),
+                "400": _response("The prompt is too long for the model.", failed),
+                **_refusals(failed, "401", "403", "408", "413"),
+                "422": _response("Wrong fields.", _json(schema, {"detail": [missing]})),
+                **_refusals(failed, "429"),
+                "500": _response("The engine's last words.", _json(schema, {"detail": "out of memory"})),
+                "503": _response("Not now.", failed, _LATER),
             },
         }
-    }  # fmt: skip
+    }
 
 
-def _alias(name: str, path: str, request: str, example: Json) -> Json:
-    schema = {"$ref": f"#/components/schemas/{request}"}
+def _refusals(content: Json, *statuses: str) -> Json:
+    """Responses for what can be wrong with any request."""
     return {
-        "post": {
-            **_described(
-                name, f"The same as {path}", f"`POST {path}`, for clients that leave out the `/v1`."
-            ),
-            "requestBody": {"required": True, "content": _json(schema, example)},
-            "responses": {"200": _response(f"The answer of `{path}`.", {"application/json": {"schema": {}}})},
-        }
+        status: _response(_REFUSED[status], content, _LATER if status == "429" else None)
+        for status in statuses
     }
 
 

@@ -62,6 +62,10 @@ class Operation:
     """An example stream."""
     path_words: Mapping[str, str] = field(default_factory=dict)
     """Parameter in the path to its meaning."""
+    tei: bool = False
+    """The answer may be TEI's as well, and so may the errors."""
+    asks_model: bool = False
+    """Answers tell of the queue, of limits and of who answered."""
     errors: tuple[str, ...] = EVERYWHERE
 
 
@@ -171,6 +175,7 @@ CHAT = Operation(
         )
     )
     + "data: [DONE]\n\n",
+    asks_model=True,
     errors=(*BODY, *MODEL, *EVERYWHERE),
 )
 
@@ -229,6 +234,7 @@ COMPLETIONS = Operation(
         )
     )
     + "data: [DONE]\n\n",
+    asks_model=True,
     errors=(*BODY, *MODEL, *EVERYWHERE),
 )
 
@@ -261,6 +267,7 @@ EMBEDDINGS = Operation(
             "usage": {"prompt_tokens": 9, "total_tokens": 9},
         },
     },
+    asks_model=True,
     errors=(*VECTORS, *MODEL, *EVERYWHERE),
 )
 
@@ -296,6 +303,8 @@ RERANK = Operation(
     requests={"documents": _QUESTION},
     answer=Ranking,
     answers={"documents": _RANKING},
+    tei=True,
+    asks_model=True,
     errors=(*VECTORS, *MODEL, *EVERYWHERE),
 )
 
@@ -320,6 +329,8 @@ RERANK_COHERE = Operation(
             },
         }
     },
+    tei=True,
+    asks_model=True,
     errors=(*VECTORS, *MODEL, *EVERYWHERE),
 )
 
@@ -342,11 +353,14 @@ RERANK_TEI = Operation(
     },
     answer=Ranking,
     answers={"documents": _RANKING},
+    tei=True,
+    asks_model=True,
     errors=(*VECTORS, *MODEL, *EVERYWHERE),
 )
 
 _LOADING = (
     *KEY,
+    "request_timeout",
     "invalid_json",
     "invalid_type",
     "missing_required_parameter",

@@ -253,6 +253,24 @@ class Ranking(Struct):
     truncated: Cuts = UNSET
 
 
+class TeiRanked(Struct):
+    """The same in the shape of TEI."""
+
+    index: Annotated[int, Meta(description="The text's place in the request.")]
+    score: Annotated[float, Meta(description="How well it fits.")]
+    text: Annotated[str | UnsetType, Meta(description="The text, with `return_text`.")] = UNSET
+    truncated: Annotated[bool | UnsetType, Meta(description="True where the text was cut.")] = UNSET
+
+
+class TeiError(Struct):
+    """An error in the shape of TEI."""
+
+    error: Annotated[str, Meta(description="One sentence for people, with the mend.")]
+    error_type: Annotated[
+        Literal["Validation", "Tokenizer", "Overloaded", "Backend"], Meta(description="Whose turn it is.")
+    ]
+
+
 class ApiVersion(Struct):
     """Which of Cohere's APIs this is."""
 
@@ -302,6 +320,9 @@ class Model(Struct):
         list[Literal["chat", "embed", "rerank"]],
         Meta(description="What it is for; absent where only its upstream knows."),
     ] = []
+    upstream_model_id: Annotated[
+        str | UnsetType, Meta(description="What its upstream calls it, where that is known.")
+    ] = UNSET
 
 
 class ModelList(Struct):
@@ -336,14 +357,12 @@ class ErrorDetail(Struct):
 
     message: Annotated[str, Meta(description="One sentence for people, with the mend.")]
     type: Annotated[
-        Literal[
-            "invalid_request_error",
-            "authentication_error",
-            "permission_error",
-            "rate_limit_error",
-            "server_error",
-        ],
-        Meta(description="Whose turn it is: the caller's, or the server's."),
+        str,
+        Meta(
+            description="Whose turn it is: the caller's (`invalid_request_error`, `authentication_error`, "
+            "`permission_error`, `rate_limit_error`) or the server's (`server_error`). An upstream that "
+            "refuses may have words of its own."
+        ),
     ]
     param: Annotated[str | None, Meta(description="The field to mend, such as `messages[0].role`.")]
     code: Annotated[str, Meta(description="For programs: it never changes its meaning.")]

@@ -14,7 +14,8 @@ def _begin(*_: object) -> None:
 
 
 def _tell(*_: object) -> None:
-    print(f"garbage={gc.collect()}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"garbage={gc.collect()}\n")
+    sys.stderr.flush()
     gc.enable()
 
 

@@ -62,11 +62,11 @@ def _operation(path: str, method: str, operation: Json, components: Json) -> str
     ]
     if body := operation.get("requestBody"):
         content = body["content"]["application/json"]
-        parts.append(_shape("Request", content["schema"], components, is_open=True))
+        parts.append(_shape("Request", _name(content["schema"]), components, is_open=True))
         parts.append(_requests(content["examples"]))
     answer = operation["responses"]["200"]["content"]
     if whole := answer.get("application/json"):
-        parts.append(_shape("Answer", whole["schema"], components))
+        parts += [_shape("Answer", name, components) for name in _names(whole["schema"])]
         parts += [
             _sample(f"Example answer: {name}", example["value"])
             for name, example in whole["examples"].items()
@@ -74,8 +74,8 @@ def _operation(path: str, method: str, operation: Json, components: Json) -> str
     if text := answer.get("text/plain"):
         parts.append(_sample("Example answer", text["example"]))
     if stream := answer.get("text/event-stream"):
-        chunk = stream["schema"]["contentSchema"]
-        parts.append(_shape("Event of a stream", chunk, components))
+        chunk = stream["schema"]["properties"]["data"]["anyOf"][0]["contentSchema"]
+        parts.append(_shape("Event of a stream", _name(chunk), components))
         parts.append(_sample("Example stream", stream["example"]))
     parts.append(_error_links(operation["responses"]))
     return "\n".join([*parts, "</article>"])
@@ -114,8 +114,7 @@ def _error_links(responses: Mapping[str, Json]) -> str:
     return f'<p class="label">Errors</p><ul class="codes">{"".join(rows)}</ul>'
 
 
-def _shape(title: str, schema: Json, components: Json, *, is_open: bool = False) -> str:
-    name = _name(schema)
+def _shape(title: str, name: str, components: Json, *, is_open: bool = False) -> str:
     fields = _fields(components["schemas"][name], components)
     return (
         f"<details class=shape{' open' if is_open else ''}>"
