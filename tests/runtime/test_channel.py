@@ -62,6 +62,43 @@ async def test_a_connection_is_kept_for_the_next_request(
     assert len(channel._open) == 1
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["late", "never"])
+async def test_an_answer_that_has_said_all_may_end_later(
+    channel_to: Callable[[str], Channel], tmp_path: Path, ends: bool
+) -> None:
+    """Nobody waits for it. The connection serves the next request once the end has come; without it, it is cut."""
+    may_end = asyncio.Event()
+    lines: list[asyncio.StreamWriter] = []
+
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(writer)
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nall\r\n")
+            await may_end.wait()
+            writer.write(b"0\r\n\r\n")
+
+    async with await asyncio.start_unix_server(engine, tmp_path / "late.sock"):
+        channel = channel_to(str(tmp_path / "late.sock"))
+        response = await channel.request("GET", "/")
+        assert await response.read() == b"all"
+        response.said_all()
+        response.close()
+        (connection,) = channel._open
+        if ends:
+            may_end.set()
+        async with asyncio.timeout(5):
+            while connection.lingers and channel._open:
+                await asyncio.sleep(0.01)
+        assert len(channel._open) == (1 if ends else 0)
+        may_end.set()
+        response = await channel.request("GET", "/")
+        assert await response.body() == b"all"
+        response.close()
+        assert len(lines) == (1 if ends else 2)
+        for line in lines:
+            line.transport.abort()
+
+
 async def test_a_dead_kept_connection_is_replaced_unseen(
     engine: Callable[..., str], channel_to: Callable[[str], Channel]
 ) -> None:

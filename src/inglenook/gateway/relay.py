@@ -65,14 +65,15 @@ async def relay_stream(
             if not call.answered:
                 _note_first_byte(call)
             room = reply.push(run)
-        return room and watch.failure is None
+        return room and watch.failure is None and not watch.done
 
-    while await response.flow(take):
+    while not watch.done and await response.flow(take):
         await reply.flush()
         if watch.failure is not None:
             raise watch.failure
     if not watch.done:
         raise EngineLost("The engine ended before the answer was complete.")
+    response.said_all()
     await reply.end()
 
 

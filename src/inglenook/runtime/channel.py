@@ -26,6 +26,8 @@ HIGH_WATER = 256 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
+LAST_SECONDS = 1.0
+"""For how long an answer that has said all may come to its end, for its connection to be kept."""
 TICK_SECONDS = 1.0
 MAX_IDLE = 1024
 _PATH = "/%:@!$&'()*+,;=~"
@@ -102,6 +104,10 @@ class Response:
             if size > limit:
                 raise EngineError("The engine's answer is too large.")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def said_all(self) -> None:
+        """What it still has to say is its end, for which ``close`` need not wait."""
+        self._connection.lingers = True
 
     def close(self) -> None:
         """Give the connection back if the answer was read whole, else cut it, which cancels the work."""
@@ -263,7 +269,7 @@ class _Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._pieces: list[bytes] = []
         self._held = 0
-        self._answered = self._has_head = self._complete = False
+        self._answered = self._has_head = self._complete = self.lingers = False
         self._keep = True
         self._paused = self._full = False
 
@@ -325,8 +331,13 @@ class _Connection(asyncio.Protocol):
         if not self._busy:
             return
         self._busy = False
+        self._since = self._loop.time()
+        if self._complete or not self.lingers:
+            self._settle()
+
+    def _settle(self) -> None:
+        self.lingers = False
         if self._complete and self._keep and self.alive:
-            self._since = self._loop.time()
             self._channel._kept(self)
         else:
             self.abort()
@@ -338,7 +349,7 @@ class _Connection(asyncio.Protocol):
     def tick(self, now: float) -> None:
         quiet = now - self._since
         if not self._busy:
-            if quiet > IDLE_SECONDS:
+            if quiet > (LAST_SECONDS if self.lingers else IDLE_SECONDS):
                 self.abort()
             return
         if self._silence:
@@ -403,8 +414,8 @@ class _Connection(asyncio.Protocol):
             self._keep = False
             self.abort()
             return
-        if not self._busy:  # bytes that nobody asked for: never reuse what sends them
-            self.abort()
+        if not self._busy:
+            self._unasked()
         elif self._take is not None and self._pieces and self._is_waiting:
             self._hand_over(self._take)
             return
@@ -412,6 +423,13 @@ class _Connection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
         self._wake()
+
+    def _unasked(self) -> None:
+        """Bytes that nobody waits for: an answer's late end, or what we never want to hear from again."""
+        self._pieces.clear()
+        if self._complete or not self.lingers:
+            self._keep = self._keep and self.lingers
+            self._settle()
 
     def _hand_over(self, take: Callable[[bytes], bool]) -> None:
         self._since = self._loop.time()
