@@ -17,7 +17,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-unit: $(VENV)/.test $(VENV)/.node
+unit: $(VENV)/.test $(VENV)/.node $(VENV)/.llamaindex
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.test
@@ -29,6 +29,12 @@ $(VENV)/.node: tests/contract/package.json | $(BIN)/python
 	@if command -v npm >/dev/null; then \
 	  mkdir -p $(VENV)/node && cp tests/contract/package.json $(VENV)/node/ && \
 	  npm install --silent --no-audit --no-fund --prefix $(VENV)/node; fi
+	@touch $@
+
+# LlamaIndex, in an environment of its own: it wants an older openai than our tests.
+$(VENV)/.llamaindex: tests/contract/llamaindex.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/llamaindex
+	$(VENV)/llamaindex/bin/python -m pip install --quiet --disable-pip-version-check -r tests/contract/llamaindex.txt
 	@touch $@
 
 clean:

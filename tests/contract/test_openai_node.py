@@ -1,4 +1,4 @@
-"""The official client for Node, unchanged, against the built-in model."""
+"""The official client for Node, unchanged, in front of every kind of server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.server import Server
+from tests.contract.conftest import CHATTING, Visit
 
 MODULES = Path(sys.prefix) / "node" / "node_modules"
 SCRIPT = Path(__file__).with_name("openai_node.mjs")
@@ -21,14 +21,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_node_client(starter: Server, tmp_path: Path) -> None:
-    """Chat, stream, tools, schema, completions, models and errors, each asserted in the script."""
+@pytest.mark.parametrize("name", [*CHATTING, "aegis"])
+def test_node_client(visit: Visit, tmp_path: Path, name: str) -> None:
+    """Chat, stream, tools, completions, models, embeddings and errors, each asserted in the script."""
     # Node resolves a module's imports from where the module lies.
     (tmp_path / "node_modules").symlink_to(MODULES)
     script = tmp_path / SCRIPT.name
     shutil.copy(SCRIPT, script)
     done = subprocess.run(
-        ["node", str(script), f"{starter.url}/v1"],
+        ["node", str(script), visit(name).json],
         capture_output=True,
         text=True,
         timeout=60,
