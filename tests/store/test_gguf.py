@@ -31,19 +31,15 @@ def test_the_built_in_model_says_what_it_is() -> None:
     """Every field that plans a start is read from a real file."""
     header = read_header(STARTER)
     assert (header.architecture, header.context_length, header.embedding_length) == ("llama", 2048, 192)
-    assert (header.n_vocab, header.block_count, header.file_type) == (3072, 6, 7)
-    assert header.has_chat_template
     assert header.pooling is None
     assert header.fill_in is None
-    assert header.parameters > 2_000_000
 
 
 def test_what_a_file_leaves_out_is_zero(tmp_path: Path) -> None:
     """Only the architecture is required."""
     header = header_of(tmp_path, gguf({"general.architecture": "bert", "bert.pooling_type": 2}))
-    assert (header.name, header.context_length, header.n_vocab, header.parameters) == ("", 0, 0, 0)
+    assert (header.context_length, header.embedding_length) == (0, 0)
     assert header.pooling == 2
-    assert not header.has_chat_template
 
 
 def test_values_of_every_type_are_stepped_over(tmp_path: Path) -> None:
@@ -56,12 +52,6 @@ def test_a_number_that_is_none_is_not_believed(tmp_path: Path) -> None:
     """A text where a count belongs is left out, not passed on."""
     odd: dict[str, Value] = {"general.architecture": "llama", "llama.context_length": "many"}
     assert header_of(tmp_path, gguf(odd)).context_length == 0
-
-
-def test_the_weights_are_counted_from_the_shapes(tmp_path: Path) -> None:
-    """The parameter count is the sum of the tensors' sizes."""
-    file = gguf(SMALL, [("a", (4, 8), 0), ("b", (10,), 64)]) + bytes(256)
-    assert header_of(tmp_path, file).parameters == 42
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,28 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from inglenook.cli.subcommands import Commands
 from inglenook.config.load import SettingsError, load
 from inglenook.config.settings import ServerSettings, Settings
 from inglenook.http.app import create_app
 from inglenook.http.port_file import announced
-from inglenook.http.server import listen, serve
+from inglenook.http.server import ENDING, listen, serve
 from inglenook.http.tls import tls_context
-from inglenook.telemetry.logs import configure
+from inglenook.telemetry.logs import configure, hold
 
 log = logging.getLogger("inglenook.http")
 
 NEEDS_KEY = """
 Every request needs a key. A new one:  inglenook keys create CLIENT
+"""
+NEEDS_THEIR_KEY = """
+Every request needs a key that the settings name.
 """
 
 QUESTION = '[{"role": "user", "content": "What is the capital of France?"}]'
@@ -32,7 +36,7 @@ def add_commands(commands: Commands) -> None:
     command = commands.add_parser(
         "serve",
         help="start the server",
-        description="Start the server. Without a file it serves the built-in model.",
+        description="Start the server. Without a file it serves the built-in models.",
     )
     add_settings_flags(command)
     command.set_defaults(run=serve_command)
@@ -46,7 +50,7 @@ def add_settings_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", help="address to listen on (127.0.0.1)")
     command.add_argument("--port", type=int, help="port to listen on (8000); 0 takes a free one")
     command.add_argument("--log-level", help="debug, info, warning, error or off")
-    command.add_argument("--log-format", help="text, json, pretty, dashed or flat")
+    command.add_argument("--log-format", help="text, json, pretty, dashed, stamped or flat")
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
@@ -67,6 +71,9 @@ def _flags(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def serve_command(arguments: argparse.Namespace) -> int:
+    for which in ENDING:
+        signal.signal(which, _end)  # until the running server has a better one, and after it
+    hold()
     try:
         settings = settings_from(arguments)
         tls = tls_context(settings.server)
@@ -92,6 +99,14 @@ def serve_command(arguments: argparse.Namespace) -> int:
         print(welcome, flush=True)
         serve(app, settings.server, listener, app.drain, tls, _is_over(settings.server, app.idle_seconds))
     return 0
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _whose_key(settings: Settings) -> str:
+    return NEEDS_THEIR_KEY if settings.auth.database == "none" else NEEDS_KEY
 
 
 def _is_over(server: ServerSettings, idle_seconds: Callable[[], float]) -> Callable[[], bool] | None:
@@ -128,7 +143,8 @@ def _welcome(settings: Settings, url: str, *, needs_key: bool) -> str:
     if only_embeds:
         path, fields = "/v1/embeddings", '"input": "hello world"'
         talk = f"Embed here:   inglenook embed{'' if is_default else f' --url {url}'} 'hello world'"
-    body = f'{{"model": "{ids[0] if ids else "MODEL"}", {fields}}}'
+    model = next((name for name in ids if name != "*"), "MODEL")  # "*" is any name, and none to ask for
+    body = f'{{"model": "{model}", {fields}}}'
     call = f"""curl {url}{path}{authorized} -H 'content-type: application/json' \\
     -d '{body}'"""
     return f"""Inglenook is listening on {url}  (models: {", ".join(ids) or "none"})
@@ -137,4 +153,4 @@ def _welcome(settings: Settings, url: str, *, needs_key: bool) -> str:
   From curl:    {call}
   From Python:  OpenAI(base_url="{url}/v1", api_key={key})
   All calls:    {url}/docs
-{NEEDS_KEY if needs_key else ""}"""
+{_whose_key(settings) if needs_key else ""}"""

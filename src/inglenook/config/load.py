@@ -84,7 +84,7 @@ class SettingsError(Exception):
 def load(
     file: Path | None,
     environ: Mapping[str, str],
-    flags: Mapping[str, Mapping[str, Any]],
+    flags: Mapping[str, Any],
     env_file: Path | None = None,
 ) -> Settings:
     """The one settings object. ``flags`` are given as ``{"server": {"port": 1}}``.
@@ -100,7 +100,7 @@ def load(
     dialect = _dialect(said)
     if dialect is not None:
         said = _over(_translated(dialect, environ), said)
-    return _complete(_checked(said), environ)
+    return completed(_checked(said), environ)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Json:
@@ -225,8 +225,11 @@ def _explained(message: str) -> str:
     return f"{where}: {said[:1].lower()}{said[1:]}"
 
 
-def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Fill in what follows from the rest: engines from paths, secrets from where they are kept."""
+def completed(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Fill in what follows from the rest: engines from paths, secrets from where they are kept.
+
+    Raises ``SettingsError`` for what contradicts itself. What is complete stays as it is.
+    """
     models = settings.models
     if not models and not settings.upstreams and not settings.server.dialect:
         models = STARTERS

@@ -62,18 +62,11 @@ class GGUFHeader:
     """What a GGUF file says of itself. A number that it does not give is 0."""
 
     architecture: str
-    name: str
     context_length: int
     embedding_length: int
-    block_count: int
-    n_vocab: int
-    file_type: int | None
-    """llama.cpp's ``ftype``: 1 is F16, 2 Q4_0, 7 Q8_0, 15 Q4_K_M, ..."""
     pooling: int | None
     """0 none, 1 mean, 2 cls, 3 last, 4 rank; only files for embeddings and reranking have one."""
-    has_chat_template: bool
     fill_in: FillIn | None
-    parameters: int
 
 
 def read_header(path: Path | str) -> GGUFHeader:
@@ -124,7 +117,8 @@ class _Reader:
             self._pair()
         if not isinstance(self._values.get(ARCHITECTURE), str):
             raise GGUFError("it does not say which architecture it has")
-        return self._told(self._parameters(tensors))
+        self._check_tensors(tensors)
+        return self._told()
 
     def kind(self) -> Kind:
         _, pairs = self._counts()
@@ -193,8 +187,8 @@ class _Reader:
                     self._found.setdefault(role, index)
         self._at = at
 
-    def _parameters(self, tensors: int) -> int:
-        """The number of weights, from the tensors' shapes."""
+    def _check_tensors(self, tensors: int) -> None:
+        """Their shapes are possible, and the file goes on for as long as they say."""
         total = furthest = 0
         for _ in range(tensors):
             self._text(LONGEST_NAME)
@@ -210,22 +204,15 @@ class _Reader:
             raise GGUFError("it is corrupt: a tensor has an impossible shape")
         if self._at + furthest > self._size():
             raise GGUFError(CUT_SHORT)
-        return total
 
-    def _told(self, parameters: int) -> GGUFHeader:
+    def _told(self) -> GGUFHeader:
         architecture = str(self._values[ARCHITECTURE])
         return GGUFHeader(
             architecture=architecture,
-            name=str(self._values.get("general.name", "")),
             context_length=self._number(f"{architecture}.context_length") or 0,
             embedding_length=self._number(f"{architecture}.embedding_length") or 0,
-            block_count=self._number(f"{architecture}.block_count") or 0,
-            n_vocab=self._token_count or self._number(f"{architecture}.vocab_size") or 0,
-            file_type=self._number("general.file_type"),
             pooling=self._number(f"{architecture}.pooling_type"),
-            has_chat_template=bool(self._values.get("tokenizer.chat_template")),
             fill_in=self._fill_in(),
-            parameters=parameters,
         )
 
     def _number(self, key: str) -> int | None:

@@ -97,13 +97,6 @@ class ApiContent(Struct):
     content: str
 
 
-class ApiReady(Struct):
-    """The answer of ``GET /health/ready``."""
-
-    status: str
-    llm_models_loaded: bool
-
-
 # Requests.
 
 
