@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from inglenook.client import providers
 from tests.parts.server import Server
 
@@ -15,7 +17,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="ut
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def run(example: str, url: str) -> str:
+LLAMAINDEX = Path(sys.prefix) / "llamaindex" / "bin" / "python"
+"""Its own environment, which `make test` makes: it needs another version of OpenAI's client than we do."""
+THEIRS = ("langchain", "llama_index")
+
+
+def run(example: str, url: str, python: str = sys.executable) -> str:
     """What an example prints, with a server at ``url``."""
     said = {
         "INGLENOOK_URL": url,
@@ -23,7 +30,7 @@ def run(example: str, url: str) -> str:
         "OPENAI_MODEL": "starter",
         "LLM_PROVIDER_FALLBACK": "none",
     }
-    command = [sys.executable, "-c", example.replace("http://127.0.0.1:8000", url)]
+    command = [python, "-c", example.replace("http://127.0.0.1:8000", url)]
     done = subprocess.run(command, env=os.environ | said, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -32,7 +39,9 @@ def run(example: str, url: str) -> str:
 def test_the_examples_run(starter: Server) -> None:
     """As they stand, but for the address. (That of BGE-M3 is run where its model is made.)"""
     text, ranked, both, moved, mounted = [
-        run(example, starter.url) for example in EXAMPLES if "bge-m3" not in example
+        run(example, starter.url)
+        for example in EXAMPLES
+        if not any(word in example for word in ("bge-m3", *THEIRS))
     ]
     assert "Paris" in text
     assert "[stub] What is the capital of France?" in text
@@ -42,6 +51,19 @@ def test_the_examples_run(starter: Server) -> None:
     assert "'starter': 'ready'" in moved
     assert "404 model_not_found model None The model 'startr' does not exist; did you mean 'starter'" in moved
     assert mounted == ""
+
+
+def test_the_examples_for_langchain_run(starter: Server) -> None:
+    """As they stand, but for the address."""
+    (example,) = [example for example in EXAMPLES if "langchain" in example]
+    run(example, starter.url)
+
+
+@pytest.mark.skipif(not LLAMAINDEX.exists(), reason="LlamaIndex is not installed; `make test` does it")
+def test_the_examples_for_llamaindex_run(starter: Server) -> None:
+    """As they stand, but for the address."""
+    (example,) = [example for example in EXAMPLES if "llama_index" in example]
+    run(example, starter.url, str(LLAMAINDEX))
 
 
 def test_every_variable_is_named() -> None:
