@@ -43,6 +43,9 @@ def test_a_body_that_names_an_address_is_refused(field: str) -> None:
     with pytest.raises(BadRequest, match=f"{field} cannot be set by a request") as caught:
         refuse_addresses(json.dumps({"model": "m", field: "http://evil"}).encode())
     assert caught.value.param == field
+    escaped = f'{{"model": "m", "\\u{ord(field[0]):04x}{field[1:]}": null}}'
+    with pytest.raises(BadRequest, match=f"{field} cannot be set by a request"):
+        refuse_addresses(escaped.encode())
 
 
 @pytest.mark.parametrize(

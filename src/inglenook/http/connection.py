@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inglenook.http.asgi import Headers
 from inglenook.http.exchange import DIRECT
@@ -24,6 +24,7 @@ SEND_SECONDS = 60.0
 """A client that reads nothing for so long is cut off."""
 KEEP_ALIVE_SECONDS = 75.0
 MAX_HEADER_BYTES = 32 * 1024
+_OK = b"HTTP/1.1 200 OK"
 _CONTROLS = bytes({*range(32), 127} - {9})
 """What no header's value may have (RFC 9110, 5.5): a line's end would begin another header."""
 
@@ -54,7 +55,7 @@ class Direct:
         cycle = self._cycle
         if not self._may_begin():
             return False
-        cycle.transport.write(self._head(headers, b"content-length: %d\r\n\r\n" % len(body)) + body)
+        cycle.transport.write(self._head(headers, b"content-length: %d" % len(body)) + body)
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -64,7 +65,7 @@ class Direct:
         cycle = self._cycle
         if not self._may_begin():
             return False
-        head = self._head(headers, b"transfer-encoding: chunked\r\n\r\n")
+        head = self._head(headers, b"transfer-encoding: chunked")
         cycle.chunked_encoding = True
         cycle.transport.write(b"%b%x\r\n%b\r\n" % (head, len(events), events))
         return True
@@ -84,12 +85,12 @@ class Direct:
 
     def _head(self, headers: Headers, last: bytes) -> bytes:
         cycle = self._cycle
-        headers = cycle.default_headers + headers
-        values = b"".join([value for _, value in headers])
-        if len(values.translate(None, _CONTROLS)) != len(values):
+        lines = [_OK, *[b": ".join(header) for header in cycle.default_headers + headers], last, b"", b""]
+        head = b"\r\n".join(lines)
+        if len(head.translate(None, _CONTROLS)) != len(head) - 2 * (len(lines) - 1):
             raise RuntimeError("a header of the answer has a control character in it")
         cycle.response_started, cycle.waiting_for_100_continue = True, False
-        return b"".join([STATUS_LINE[200], *[b"%b: %b\r\n" % header for header in headers], last])
+        return head
 
 
 class Connection(HttpToolsProtocol):

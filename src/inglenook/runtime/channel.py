@@ -251,6 +251,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self._channel, self._loop = channel, loop
+        self._parser = httptools.HttpResponseParser(self)
         self._transport: Outgoing | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._since = loop.time()
@@ -264,7 +265,6 @@ class _Connection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._pieces: list[bytes] = []
