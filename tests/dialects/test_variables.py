@@ -74,6 +74,13 @@ def test_without_a_dialect_no_variable_is_a_setting(
     assert load(None, given, {}) == load(None, {}, {}) == load(None, {}, {}, file)
 
 
+@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS])
+def test_a_dialect_answers_to_any_host(dialect: str) -> None:
+    """These systems stood behind others that passed on the name they were called by."""
+    required = {"LLM_ALLOWED_MODELS": "a"}
+    assert "*" in load(None, required, {"server": {"dialect": dialect}}).server.allowed_hosts
+
+
 def test_a_server_without_a_dialect_shows_nothing_of_them(tmp_path: Path) -> None:
     """It is the plain one: open, unlimited, without a cache, on the port and with the models of its own."""
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in TELLING.items()))

@@ -185,6 +185,11 @@ class Gateway:
             raise lane.engine.failure(response.status, answer)
         return str(msgspec.json.decode(answer)["content"])
 
+    def chats(self, model: str) -> bool:
+        """Whether the model with this id is there to chat, as far as anybody knows."""
+        tasks = self.lanes[model].model.tasks
+        return not tasks or "chat" in tasks
+
     def lane(self, call: Call, name: str, *tasks: Task) -> Lane:
         """The first place where the model called ``name`` is to be had. As ``route``."""
         return self.route(call, name, *tasks).first

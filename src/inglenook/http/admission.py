@@ -153,8 +153,9 @@ def _rate_limited(refusal: Refusal) -> RateLimited:
             retry_after=seconds,
         )
     what = refusal.limit
+    most = f"{refusal.most} {what}" if refusal.most > 1 else f"one {what.removesuffix('s')}"
     return RateLimited(
-        f"You have used your {refusal.most} {what} of this minute ({what}_per_minute). {again}",
+        f"You have used your {most} of this minute ({what}_per_minute). {again}",
         retry_after=seconds,
     )
 

@@ -41,7 +41,8 @@ class Direct:
         cycle = self._cycle
         if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
             return None
-        return bytes(cycle.body)
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
 
     def watch(self, left: Callable[[], None] | None) -> None:
         connection, cycle = self._connection, self._cycle

@@ -27,7 +27,7 @@ class Direct(Protocol):
     """What ``receive`` and ``send`` do, in one step each. What cannot be done so now goes ASGI's way."""
 
     def body(self) -> bytes | None:
-        """The whole body of the request; ``None``: it is not there yet."""
+        """The whole body of the request, once; ``None``: it is not there yet."""
         ...
 
     def watch(self, left: Callable[[], None] | None) -> None:
@@ -99,7 +99,11 @@ class Exchange:
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
         body = None if self._direct is None else self._direct.body()
-        return await self._pieces(limit) if body is None or len(body) > limit else body
+        if body is None:
+            return await self._pieces(limit)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
 
     async def _pieces(self, limit: int) -> bytes:
         pieces: list[bytes] = []

@@ -85,6 +85,7 @@ def _server(variables: Variables) -> Json:
         "port": variables.whole("LLM_INFERENCE_PORT", 8091, least=0, most=65535),
         "cors_origins": origins,
         "cors_credentials": ALL in origins,
+        "allowed_hosts": ["*"],  # called by any name, behind other servers
         "wait_for_preload": True,
     }
     if variables.flag("SERVER_SSL_ENABLED", False):

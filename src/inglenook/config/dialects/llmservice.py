@@ -51,6 +51,7 @@ def settings(variables: Variables) -> Json:
             "idle_shutdown_seconds": variables.number("SHUTDOWN_TIMEOUT", 600, least=0),
             "cors_origins": ["*"],
             "cors_credentials": True,
+            "allowed_hosts": ["*"],  # called by any name, behind other servers
         },
         "models": _models(variables),
         # It knew no keys: whatever a client sends as one is good.

@@ -69,14 +69,9 @@ async def _asked(gateway: Gateway, call: Call, asked: LlmRequest) -> str:
 
 def default_model(gateway: Gateway, client: Client) -> Entry | None:
     """The first model that chats, of those that the client may use, else of all."""
-    chat = [entry for entry in gateway.catalog.entries if entry.listed and _chats(gateway, entry)]
+    chat = [entry for entry in gateway.catalog.entries if entry.listed and gateway.chats(entry.id)]
     usable = [entry for entry in chat if client.may_use(entry.id, entry.aliases)]
     return next(iter(usable or chat), None)
-
-
-def _chats(gateway: Gateway, entry: Entry) -> bool:
-    tasks = gateway.lanes[entry.id].model.tasks
-    return not tasks or "chat" in tasks
 
 
 def presenting(otherwise: Present) -> Present:

@@ -140,12 +140,8 @@ class _Native:
     def _names(self) -> list[str]:
         """The models that may be asked for, as far as they have names already."""
         entries = [entry for entry in self._gateway.catalog.entries if entry.listed]
-        chatting = [entry.id for entry in entries if self._chats(entry.id)]
+        chatting = [entry.id for entry in entries if self._gateway.chats(entry.id)]
         return [*self._listed, *chatting] if ALL in self._allowed else list(self._listed) or chatting
-
-    def _chats(self, model: str) -> bool:
-        tasks = self._gateway.lanes[model].model.tasks
-        return not tasks or "chat" in tasks
 
     def _may_use(self, client: Client, name: str) -> bool:
         entry = self._gateway.catalog.find(name)
@@ -158,7 +154,7 @@ class _Native:
         if self._allowed and ALL not in self._allowed and name not in self._allowed:
             raise _unsupported(name)
         entry = self._gateway.catalog.find(name)
-        if entry is not None and self._chats(entry.id):
+        if entry is not None and self._gateway.chats(entry.id):
             return entry.id
         if entry is None and ALL in self._allowed:
             if not self._may_use(call.client, name):
