@@ -32,7 +32,8 @@ def output_messages(answer: bytes) -> str:
     if not answer.lstrip().startswith(b"{"):
         return _encoded(list(_streamed(answer)))
     found = _object(answer)
-    choices = found.get("choices") or [{"text": found.get("completion")}]
+    only = [{"text": found["completion"]}] if "completion" in found else []
+    choices = found.get("choices") or only
     return _encoded([_choice(each) for each in choices if isinstance(each, dict)])
 
 
