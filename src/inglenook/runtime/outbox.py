@@ -1,7 +1,7 @@
 """What is written in one round of the event loop leaves together, at the beginning of the next.
 
 A write wakes whoever reads at the other end, and takes the processor's caches with it. Done together, apart
-from all else, the writes of a busy server cost a fifth of its time less (docs/performance.md); a lone one is
+from all else, writes spare a busy server a tenth to a sixth of its time (docs/performance.md); a lone one is
 later by some microseconds. The pieces of one answer become one packet.
 """
 
