@@ -215,15 +215,6 @@ def test_an_output_that_cannot_be_written_is_told(
     assert told.err.startswith("inglenook: the report could not be written: ")
 
 
-def test_latency_has_known_answers() -> None:
-    """Percentiles lie between two values by linear interpolation."""
-    found = embeddings.latency([40.0, 10.0, 30.0, 20.0])
-    assert found == pytest.approx(
-        {"min": 10.0, "mean": 25.0, "p50": 25.0, "p95": 38.5, "p99": 39.7, "max": 40.0}
-    )
-    assert embeddings.latency([7.0])["p99"] == 7.0
-
-
 def test_mixed_texts_are_the_same_in_each_run(server: StandIn) -> None:
     """Many short, a few long; the report says so only then."""
     plan = Plan(server.url, texts=embeddings.MIXED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inglenook.bench.statistics import bump, estimate, median, merge, outside, percentile, slope
+from inglenook.bench.statistics import bump, estimate, median, merge, outside, percentile, slope, summary
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,15 @@ from inglenook.bench.statistics import bump, estimate, median, merge, outside, p
 def test_percentile_interpolates(share: float, expected: float) -> None:
     """Between two values lies what is between them; the order they came in is nothing."""
     assert expected == pytest.approx(percentile([50, 10, 40, 20, 30], share))
+
+
+def test_a_summary_has_known_answers() -> None:
+    """Percentiles lie between two values by linear interpolation."""
+    found = summary([40.0, 10.0, 30.0, 20.0])
+    assert found == pytest.approx(
+        {"min": 10.0, "mean": 25.0, "p50": 25.0, "p95": 38.5, "p99": 39.7, "max": 40.0}
+    )
+    assert summary([7.0])["p99"] == 7.0
 
 
 def test_no_values_have_no_percentile() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import subprocess
@@ -21,8 +22,10 @@ from tests.parts.server import Server, is_alive, until
 
 MODELS = """[
     {id = "e", path = "builtin:echo", aliases = ["team/e"]},
+    {id = "slow", path = "builtin:echo", args = ["--token-seconds", "60"]},
     {id = "hash", path = "builtin:deterministic", dimension = 8},
 ]"""
+TURN = b'inglenook_num_requests_running{model="slow"} %d.0'
 HOST = """
 import contextlib
 from starlette.applications import Starlette
@@ -72,7 +75,7 @@ def uvicorn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_uvicorn_makes_the_app_from_the_environment(uvicorn: Any) -> None:
     """Its name is all that uvicorn needs; at the end no engine is left."""
     server: Server = uvicorn("inglenook:create_app")
-    assert server.get("/health").json["models"] == {"e": "stopped", "hash": "stopped"}
+    assert server.get("/health").json["models"] == {"e": "stopped", "slow": "stopped", "hash": "stopped"}
     assert server.chat("one two", model="e", stream=True).events[-1] == "[DONE]"
     engines = server.engines()
     assert engines
@@ -107,6 +110,18 @@ def test_every_kind_of_route_works_below_a_prefix(uvicorn: Any, flags: list[str]
     if prefix:
         assert server.get("/").body == b"hello"
         assert server.get("/v1/models").body == b"Not Found"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_client_that_leaves_frees_its_slot_under_any_asgi_server(uvicorn: Any, stream: bool) -> None:
+    """Which can tell of it only by ``receive``; our own server tells more directly."""
+    server: Server = uvicorn("inglenook:create_app")
+    body = {"model": "slow", "stream": stream, "messages": [{"role": "user", "content": "a b c"}]}
+    connection = server.connect()
+    connection.request("POST", "/v1/chat/completions", json.dumps(body))
+    until(lambda: TURN % 1 in server.get("/metrics").body, "a turn")
+    connection.close()
+    until(lambda: TURN % 0 in server.get("/metrics").body, "its end")
 
 
 def test_the_end_of_the_host_is_the_end_of_the_engines(uvicorn: Any) -> None:

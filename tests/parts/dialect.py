@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.parts.server import START_SECONDS, Server
+from tests.parts.server import START_SECONDS, Server, launched
 
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "XDG_DATA_HOME")
 """What the server's environment has of this one."""
@@ -26,24 +25,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 def start_dialect(dialect: str, directory: Path, variables: Mapping[str, str], *flags: str) -> Server:
     """Start it in ``directory``, without a file of settings; returns once it listens. Say a port somewhere."""
     directory.mkdir(exist_ok=True, parents=True)
-    log = directory / "log.txt"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command(dialect, *flags),
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-            cwd=directory,
-            env=environment(variables),
-        )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    found = re.search(r"https?://\S+:\d+", first)
-    if found is None:
-        process.wait(START_SECONDS)
-        process.stdout.close()
-        raise AssertionError(f"the server did not start: {first} {log.read_text()}")
-    return Server(process, found[0], log)
+    return launched(command(dialect, *flags), directory, directory / "log.txt", environment(variables))
 
 
 def refused_start(dialect: str, directory: Path, variables: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -149,9 +149,14 @@ def start(settings: str, directory: Path, flags: Sequence[str]) -> Server:
         "0",
         *flags,
     ]
+    return launched(command, directory, log, os.environ)
+
+
+def launched(command: Sequence[str], directory: Path, log: Path, environ: Mapping[str, str]) -> Server:
+    """Run a command that serves; returns once it has told its address."""
     with log.open("w") as stream:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=directory, env=os.environ.copy()
+            command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=directory, env=dict(environ)
         )
     assert process.stdout is not None
     first = process.stdout.readline()

@@ -7,14 +7,12 @@ beside them (the first token, the time for each further one) follows below, and 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inglenook.bench import posts, talks
 from inglenook.bench.posts import Loop, Progress, Site
 from inglenook.bench.processes import BenchError
-from inglenook.bench.statistics import percentile
+from inglenook.bench.statistics import percentile, summary
 from inglenook.bench.talks import Round
 
 PATH = "/v1/chat/completions"
@@ -95,14 +93,14 @@ def report(plan: Plan, done: Round) -> dict[str, object]:
     results: dict[str, object] = {
         "elapsed_seconds": done.seconds,
         "requests_per_second": len(done.talks) / _above_zero(done.seconds),
-        "latency_s": _figures([talk.seconds for talk in done.talks]),
+        "latency_s": summary([talk.seconds for talk in done.talks]),
         "completion_tokens": _tokens(done),
         "tokens_per_second": _tokens(done) / _above_zero(done.seconds),
     }
     if plan.stream:
         results |= {
-            "time_to_first_token_s": _figures(_firsts(done)),
-            "time_per_output_token_ms": _figures(_gaps_ms(done)),
+            "time_to_first_token_s": summary(_firsts(done)),
+            "time_per_output_token_ms": summary(_gaps_ms(done)),
         }
     return {
         "config": {
@@ -130,19 +128,6 @@ def _firsts(done: Round) -> list[float]:
 
 def _gaps_ms(done: Round) -> list[float]:
     return [talk.per_token * 1e3 for talk in done.talks if talk.per_token is not None]
-
-
-def _figures(values: Sequence[float]) -> dict[str, float]:
-    """All 0 when there are none."""
-    values = values or [0.0]
-    return {
-        "min": min(values),
-        "mean": math.fsum(values) / len(values),
-        "p50": percentile(values, 0.5),
-        "p95": percentile(values, 0.95),
-        "p99": percentile(values, 0.99),
-        "max": max(values),
-    }
 
 
 def _above_zero(seconds: float) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from inglenook.bench import posts
 from inglenook.bench.posts import Loop, Measured, Progress, Site
 from inglenook.bench.processes import BenchError
-from inglenook.bench.statistics import percentile
+from inglenook.bench.statistics import summary
 
 PATH = "/v1/embeddings"
 FIXED, MIXED = "fixed", "mixed"
@@ -142,22 +142,9 @@ def results(plan: Plan, measured: Measured) -> dict[str, object]:
         "elapsed_seconds": measured.seconds,
         "requests_per_second": measured.count / seconds,
         "texts_per_second": texts_per_second(plan, measured),
-        "latency_ms": latency(measured.times_ms),
+        "latency_ms": summary(measured.times_ms),
     }
 
 
 def texts_per_second(plan: Plan, measured: Measured) -> float:
     return len(measured.times_ms) * plan.batch_size / max(measured.seconds, 1e-9)
-
-
-def latency(times_ms: Sequence[float]) -> dict[str, float]:
-    """The figures given for the times; all are 0 when there are none."""
-    times = times_ms or [0.0]
-    return {
-        "min": min(times),
-        "mean": math.fsum(times) / len(times),
-        "p50": percentile(times, 0.5),
-        "p95": percentile(times, 0.95),
-        "p99": percentile(times, 0.99),
-        "max": max(times),
-    }

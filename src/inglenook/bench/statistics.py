@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,19 @@ def percentile(values: Sequence[float], share: float) -> float:
     low = int(at)
     high = min(low + 1, len(ranked) - 1)
     return ranked[low] + (ranked[high] - ranked[low]) * (at - low)
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Least, mean, percentiles and most; all 0 when there are none."""
+    values = values or [0.0]
+    return {
+        "min": min(values),
+        "mean": math.fsum(values) / len(values),
+        "p50": percentile(values, 0.5),
+        "p95": percentile(values, 0.95),
+        "p99": percentile(values, 0.99),
+        "max": max(values),
+    }
 
 
 def median(values: Sequence[float]) -> float:

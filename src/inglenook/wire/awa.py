@@ -6,7 +6,6 @@ wrong one is told of, and a value out of range is passed on. No error quotes the
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from inglenook.errors import (
     NotFound,
     Unprocessable,
 )
+from inglenook.wire.details import detail, fields_of
 from inglenook.wire.openai import CompletionRequest
 
 MAX_TOKENS, TEMPERATURE = 256, 0.7
@@ -36,6 +36,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
 _UNREADABLE = frozenset({"invalid_json", "invalid_type", "missing_required_parameter"})
 
 Json = dict[str, Any]
+_FIELDS = msgspec.json.Decoder(Json)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class _Wrong(Exception):
 
 def read_llm(body: bytes) -> LlmRequest:
     """A checked request. Raises ``Unprocessable``."""
-    fields = _fields(body)
+    fields = fields_of(body, _FIELDS)
     details: list[Json] = []
     values: Json = {}
     for name, read, default in (
@@ -68,34 +69,10 @@ def read_llm(body: bytes) -> LlmRequest:
         try:
             values[name] = default if default is not None and name not in fields else read(name, fields)
         except _Wrong as wrong:
-            details.append(_detail(wrong.kind, ["body", name], str(wrong)))
+            details.append(detail(wrong.kind, ["body", name], str(wrong)))
     if details:
         raise Unprocessable(details)
     return LlmRequest(values["prompt"], values["max_tokens"], values["temperature"])
-
-
-def _fields(body: bytes) -> Json:
-    if not body.strip():
-        raise Unprocessable([_detail("missing", ["body"], "Field required")])
-    try:
-        said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unprocessable([_detail("json_invalid", ["body", _end(body)], "JSON decode error")]) from None
-    if not isinstance(said, dict):
-        words = "Input should be a valid dictionary or object to extract fields from"
-        raise Unprocessable([_detail("model_attributes_type", ["body"], words)])
-    return said
-
-
-def _end(body: bytes) -> int:
-    """Up to where it is JSON, in characters."""
-    try:
-        json.loads(body)
-    except json.JSONDecodeError as problem:
-        return problem.pos
-    except (ValueError, RecursionError):
-        pass
-    return 0
 
 
 def _text(name: str, fields: Json) -> str:
@@ -136,10 +113,6 @@ def _number(name: str, fields: Json) -> float:
     if not math.isfinite(number):
         raise _Wrong("finite_number", "Input should be a finite number")
     return number
-
-
-def _detail(kind: str, where: list[str | int], words: str) -> Json:
-    return {"type": kind, "loc": where, "msg": words}
 
 
 # Asking a model that stays loaded, and answers.
@@ -213,7 +186,7 @@ def _told(error: InglenookError) -> tuple[int, str | list[Json]]:
         return error.status, _with_log(error)
     own = isinstance(error, ContextLengthExceeded | BodyTooLarge)
     if isinstance(error, BadRequest) and not own and error.code in _UNREADABLE:
-        return 422, [_detail(error.code, ["body", *_places(error.param)], str(error))]
+        return 422, [detail(error.code, ["body", *_places(error.param)], str(error))]
     return error.status, str(error)
 
 

@@ -7,7 +7,6 @@ tool calls, no content, content in parts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ import msgspec
 from msgspec import Raw
 
 from inglenook.errors import Unprocessable
+from inglenook.wire.details import Where, detail, fields_of
 
 Json = dict[str, Any]
-Where = list[str | int]
 ROLES = ("system", "user", "assistant", "tool")
 FURTHER_ROLES = ("developer", "function")
 _SPOKEN = "'system', 'user', 'assistant' or 'tool'"
@@ -55,7 +54,7 @@ def read_embedding(body: bytes) -> Asked:
 
 
 def _read(body: bytes, check: Check, *, streams: bool) -> Asked:
-    form = _Form(_fields(body))
+    form = _Form(fields_of(body, _FIELDS))
     model = form.text("model")
     check(form)
     stream = form.flag("stream") if streams else False
@@ -67,29 +66,6 @@ def _read(body: bytes, check: Check, *, streams: bool) -> Asked:
     return Asked(model, stream, msgspec.json.encode(said))
 
 
-def _fields(body: bytes) -> dict[str, Raw]:
-    if not body.strip():
-        raise Unprocessable([_detail("missing", ["body"], "Field required")])
-    try:
-        return _FIELDS.decode(body)
-    except msgspec.ValidationError:
-        words = "Input should be a valid dictionary or object to extract fields from"
-        raise Unprocessable([_detail("model_attributes_type", ["body"], words)]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unprocessable([_detail("json_invalid", ["body", _end(body)], "JSON decode error")]) from None
-
-
-def _end(body: bytes) -> int:
-    """Up to where it is JSON, in characters."""
-    try:
-        json.loads(body)
-    except json.JSONDecodeError as problem:
-        return problem.pos
-    except (ValueError, RecursionError):
-        pass
-    return 0
-
-
 class _Form:
     """A body's fields, and what is wrong with them so far."""
 
@@ -98,7 +74,7 @@ class _Form:
         self.details: list[Json] = []
 
     def wrong(self, kind: str, where: Where, words: str) -> None:
-        self.details.append(_detail(kind, ["body", *where], words))
+        self.details.append(detail(kind, ["body", *where], words))
 
     def value(self, name: str) -> Any:
         """The value of a field that has to be there; ``None`` is one. Raises ``_Missing``."""
@@ -203,7 +179,3 @@ def _message(form: _Form, where: Where, message: Json) -> None:
         form.wrong("string_type", [*where, "content"], "Input should be a valid string")
     if message.get("name") is not None and not isinstance(message["name"], str):
         form.wrong("string_type", [*where, "name"], "Input should be a valid string")
-
-
-def _detail(kind: str, where: Where, words: str) -> Json:
-    return {"type": kind, "loc": where, "msg": words}
