@@ -69,7 +69,8 @@ class InglenookError(Exception):
             }
         }
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self) -> list[bytes]:
+        """What the answer says beside its body: header lines, ``name: value``."""
         return []
 
 
@@ -137,8 +138,8 @@ class MethodNotAllowed(InglenookError):
         super().__init__(message)
         self.allow = allow
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"allow", self.allow.encode())]
+    def headers(self) -> list[bytes]:
+        return [b"allow: " + self.allow.encode()]
 
 
 class RequestTimeout(InglenookError):
@@ -157,8 +158,8 @@ class Unauthenticated(InglenookError):
         super().__init__(message)
         self.is_missing = is_missing
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"www-authenticate", b"Bearer")]
+    def headers(self) -> list[bytes]:
+        return [b"www-authenticate: Bearer"]
 
 
 class Forbidden(InglenookError):
@@ -176,8 +177,8 @@ class RateLimited(InglenookError):
         super().__init__(message, code=code)
         self.retry_after = max(1, retry_after)
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"retry-after", str(self.retry_after).encode())]
+    def headers(self) -> list[bytes]:
+        return [b"retry-after: %d" % self.retry_after]
 
 
 class UpstreamRefused(InglenookError):
@@ -197,8 +198,8 @@ class UpstreamRefused(InglenookError):
     def body(self) -> dict[str, Any]:
         return {"error": {**self._said, "code": self._said.get("code") or self.code}}
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"retry-after", str(self.retry_after).encode())] if self.retry_after else []
+    def headers(self) -> list[bytes]:
+        return [b"retry-after: %d" % self.retry_after] if self.retry_after else []
 
 
 class Unavailable(InglenookError):
@@ -210,8 +211,8 @@ class Unavailable(InglenookError):
         super().__init__(message)
         self.retry_after = max(1, retry_after)
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"retry-after", str(self.retry_after).encode())]
+    def headers(self) -> list[bytes]:
+        return [b"retry-after: %d" % self.retry_after]
 
 
 class AtCapacity(Unavailable):

@@ -30,9 +30,9 @@ Prompt = Callable[[], str]
 
 log = logging.getLogger("inglenook.upstream")
 
-MODEL = b"x-inglenook-model"
-UPSTREAM = b"x-inglenook-upstream"
-SHOULD_RETRY = (b"x-should-retry", b"false")
+MODEL = b"x-inglenook-model: "
+UPSTREAM = b"x-inglenook-upstream: "
+SHOULD_RETRY = b"x-should-retry: false"
 """OpenAI's client libraries obey it: what was tried again here is not tried again by them."""
 
 
@@ -80,7 +80,7 @@ class Attempts:
     def _instead(self, call: Call, stop: Stop, route: Route) -> None:
         _forget(call, MODEL, UPSTREAM)
         call.model, call.instead_of = stop.model, route.model
-        call.headers.append((MODEL, _header(stop.model)))
+        call.headers.append(MODEL + _header(stop.model))
 
     async def wait(self, call: Call, reply: Reply, seconds: float) -> None:
         """Wait before the next try. A stream is told that it goes on."""
@@ -183,7 +183,7 @@ async def _try(call: Call, lane: Lane, serve: Serve) -> None:
     call.upstream = upstream.name
     if call.instead_of:
         _forget(call, UPSTREAM)
-        call.headers.append((UPSTREAM, _header(upstream.name)))
+        call.headers.append(UPSTREAM + _header(upstream.name))
     upstream.in_flight += 1
     upstream.requests += 1
     try:
@@ -240,7 +240,7 @@ def _refuse_repetition(call: Call, error: InglenookError, *, frugal: bool = Fals
 
 
 def _forget(call: Call, *names: bytes) -> None:
-    call.headers[:] = [header for header in call.headers if header[0] not in names]
+    call.headers[:] = [header for header in call.headers if not header.startswith(names)]
 
 
 def _header(name: str) -> bytes:

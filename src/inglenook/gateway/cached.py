@@ -41,10 +41,10 @@ LOAD_SECONDS = 5.0
 _FINISH = b'"finish_reason"'  # with bare quotes: within a text they would be escaped
 LARGEST_ERROR = 1 << 16
 # RFC 9111: what lies between us and the client must not keep what is one client's.
-_ALWAYS = [(b"cache-control", b"no-store"), (b"vary", b"authorization")]
-_HIT = [(b"x-inglenook-cache", b"hit"), *_ALWAYS]
-_MISS = [(b"x-inglenook-cache", b"miss"), *_ALWAYS]
-_JOINED = [(b"x-inglenook-cache", b"joined"), *_ALWAYS]
+_ALWAYS = [b"cache-control: no-store", b"vary: authorization"]
+_HIT = [b"x-inglenook-cache: hit", *_ALWAYS]
+_MISS = [b"x-inglenook-cache: miss", *_ALWAYS]
+_JOINED = [b"x-inglenook-cache: joined", *_ALWAYS]
 
 
 class Cache:

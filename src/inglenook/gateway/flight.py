@@ -17,7 +17,7 @@ from inglenook.telemetry.call import Call
 
 RUN_OVERHEAD = 48
 """Bytes that a run costs beside its own."""
-_TOLD = frozenset((b"x-inglenook-model", b"x-inglenook-upstream", b"x-should-retry"))
+_TOLD = (b"x-inglenook-model: ", b"x-inglenook-upstream: ", b"x-should-retry: ")
 """What the answer's head says of the work, and so to everybody."""
 
 
@@ -284,4 +284,4 @@ class Listener:
         call, first = self._call, self._flight.call
         call.answered, call.first_at = first.answered, time.monotonic()
         call.model, call.instead_of, call.stream_type = first.model, first.instead_of, first.stream_type
-        call.headers += [header for header in first.headers if header[0] in _TOLD]
+        call.headers += [header for header in first.headers if header.startswith(_TOLD)]

@@ -31,7 +31,7 @@ JSON = b"application/json"
 class Answering(Reply, Protocol):
     """A reply that can have any status."""
 
-    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def answer(self, status: int, body: bytes, headers: list[bytes]) -> None:
         """Send a complete answer."""
         ...
 
@@ -133,7 +133,7 @@ class _Listing(Kept):
 
     status = 0
 
-    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def answer(self, status: int, body: bytes, headers: list[bytes]) -> None:
         self.status, self.body = status, body
 
 
@@ -161,7 +161,7 @@ async def _answer(call: Call, response: Response, reply: Answering) -> None:
         call.outcome, call.code = "error", _code(response.status)
     elif content_type.startswith(JSON):
         _note_usage(call, body)
-    headers = [(name, response.headers[name]) for name in _KEPT if name in response.headers]
+    headers = [b"%b: %b" % (name, response.headers[name]) for name in _KEPT if name in response.headers]
     await reply.answer(response.status, body, headers)
 
 
@@ -193,7 +193,7 @@ async def _stream(call: Call, response: Response, reply: Answering, content_type
         _note_first_byte(call)
         await send(reply, events.rest)
     if not call.answered:
-        await reply.answer(200, b"", [(b"content-type", call.stream_type)])
+        await reply.answer(200, b"", [b"content-type: " + call.stream_type])
         return
     await reply.end()
 

@@ -18,8 +18,8 @@ from inglenook.runtime.lane import Lane
 from inglenook.runtime.turns import Bill, Waiting
 from inglenook.telemetry.call import Call
 
-POSITION = b"x-inglenook-queue-position"
-WAITED = b"x-inglenook-queue-ms"
+POSITION = b"x-inglenook-queue-position: "
+WAITED = b"x-inglenook-queue-ms: "
 
 
 async def wait_for_turn(
@@ -68,5 +68,5 @@ def _late(lane: Lane) -> Unavailable:
 
 def _say(call: Call, name: bytes, value: int) -> None:
     # An answer made of several (``n``, many texts) waits several times: its head tells of the first.
-    if all(known != name for known, _ in call.headers):
-        call.headers.append((name, str(value).encode()))
+    if not any(header.startswith(name) for header in call.headers):
+        call.headers.append(b"%b%d" % (name, value))

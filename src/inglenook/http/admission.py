@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inglenook.config.settings import LimitsSettings
 from inglenook.errors import AtCapacity, RateLimited
-from inglenook.http.asgi import Headers
+from inglenook.http.asgi import Lines
 from inglenook.policy.client import Client
 from inglenook.policy.limits import Account, Refusal, Window, duration, estimate
 from inglenook.telemetry.call import Call
@@ -37,13 +37,12 @@ class Standing:
     def renew(self, client: Client) -> None:
         """Its key, or what its key may do, is another than last time."""
         self.client = client
-        self.fixed: Headers = []
+        self.fixed: Lines = []
         if most := client.requests_per_minute:
-            limit = b"%d" % most
             # Without a word behind: what many other servers and their clients call it.
-            self.fixed += [(b"x-ratelimit-limit-requests", limit), (b"x-ratelimit-limit", limit)]
+            self.fixed += [b"x-ratelimit-limit-requests: %d" % most, b"x-ratelimit-limit: %d" % most]
         if most := client.tokens_per_minute:
-            self.fixed.append((b"x-ratelimit-limit-tokens", b"%d" % most))
+            self.fixed.append(b"x-ratelimit-limit-tokens: %d" % most)
 
 
 @dataclass(slots=True)
@@ -160,22 +159,22 @@ def _rate_limited(refusal: Refusal) -> RateLimited:
     )
 
 
-def _say(headers: Headers, standing: Standing, requests_reset: bytes, tokens_reset: bytes) -> None:
+def _say(headers: Lines, standing: Standing, requests_reset: bytes, tokens_reset: bytes) -> None:
     """Add what is left, as the windows were when they were last looked at."""
     client, account = standing.client, standing.account
     headers += standing.fixed
     if most := client.requests_per_minute:
-        left = b"%d" % max(0, most - account.requests.total)
+        left = max(0, most - account.requests.total)
         headers += (
-            (b"x-ratelimit-remaining-requests", left),
-            (b"x-ratelimit-remaining", left),
-            (b"x-ratelimit-reset-requests", requests_reset),
+            b"x-ratelimit-remaining-requests: %d" % left,
+            b"x-ratelimit-remaining: %d" % left,
+            b"x-ratelimit-reset-requests: " + requests_reset,
         )
     if most := client.tokens_per_minute:
-        left = b"%d" % max(0, most - account.tokens.total - account.reserved)
+        left = max(0, most - account.tokens.total - account.reserved)
         headers += (
-            (b"x-ratelimit-remaining-tokens", left),
-            (b"x-ratelimit-reset-tokens", _FULL if account.reserved else tokens_reset),
+            b"x-ratelimit-remaining-tokens: %d" % left,
+            b"x-ratelimit-reset-tokens: " + (_FULL if account.reserved else tokens_reset),
         )
 
 

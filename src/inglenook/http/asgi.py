@@ -11,3 +11,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+"""A request's: names in lower case, and values."""
+Lines = list[bytes]
+"""An answer's headers, each as it is sent: ``name: value``. Most are made once, for all answers."""

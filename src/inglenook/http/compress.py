@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from inglenook.http.asgi import Headers
+from inglenook.http.asgi import Lines
 
 ABOVE = 4096
 """Bytes from which on an answer is worth it, where its route says nothing else."""
@@ -20,7 +20,7 @@ NEVER = 1 << 62
 IN_THREAD = 1 << 16
 """Bytes that take half a millisecond: more do not hold up the other requests."""
 LEVEL = 1
-_VARY = (b"vary", b"accept-encoding")
+_VARY = b"vary: accept-encoding"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -33,15 +33,15 @@ def takes_gzip(accepted: bytes) -> bool:
     return False
 
 
-async def compressed(accepted: bytes, body: bytes, headers: Headers) -> tuple[bytes, Headers]:
+async def compressed(accepted: bytes, body: bytes, headers: Lines) -> tuple[bytes, Lines]:
     """``body`` and its ``headers`` as a client gets them whose ``accept-encoding`` is ``accepted``."""
-    if any(name == b"content-encoding" for name, _ in headers):
+    if any(header.startswith(b"content-encoding:") for header in headers):
         return body, headers
     headers = headers if _VARY in headers else [*headers, _VARY]
     if not takes_gzip(accepted):
         return body, headers
     packed = packed_now(body) if len(body) < IN_THREAD else await asyncio.to_thread(packed_now, body)
-    return packed, [*headers, (b"content-encoding", b"gzip")]
+    return packed, [*headers, b"content-encoding: gzip"]
 
 
 def packed_now(body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from inglenook.http.asgi import Headers
+from inglenook.http.asgi import Lines
 from inglenook.http.exchange import DIRECT
 from inglenook.runtime.outbox import Outbox, Outgoing
 
@@ -52,7 +52,7 @@ class Direct:
         # Behind a pipelined request nothing is read, and so nothing heard, before its turn.
         cycle.flow.resume_reading()
 
-    def answer(self, headers: Headers, body: bytes) -> bool:
+    def answer(self, headers: Lines, body: bytes) -> bool:
         cycle = self._cycle
         if not self._may_begin():
             return False
@@ -62,7 +62,7 @@ class Direct:
         cycle.on_response()
         return True
 
-    def begin(self, headers: Headers, events: bytes) -> bool:
+    def begin(self, headers: Lines, events: bytes) -> bool:
         cycle = self._cycle
         if not self._may_begin():
             return False
@@ -84,9 +84,9 @@ class Direct:
             cycle.response_started or cycle.disconnected or cycle.flow.write_paused
         )
 
-    def _head(self, headers: Headers, last: bytes) -> bytes:
+    def _head(self, headers: Lines, last: bytes) -> bytes:
         cycle = self._cycle
-        lines = [_OK, *[b": ".join(header) for header in cycle.default_headers + headers], last, b"", b""]
+        lines = [_OK, *map(b": ".join, cycle.default_headers), *headers, last, b"", b""]
         head = b"\r\n".join(lines)
         if len(head.translate(None, _CONTROLS)) != len(head) - 2 * (len(lines) - 1):
             raise RuntimeError("a header of the answer has a control character in it")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from inglenook.config.load import SettingsError
 from inglenook.errors import Forbidden
-from inglenook.http.asgi import Headers
+from inglenook.http.asgi import Lines
 from inglenook.http.exchange import Exchange
 from inglenook.policy.hosts import ANY
 
@@ -39,6 +39,7 @@ EXPOSED = b", ".join(
         b"x-ratelimit-remaining",
     )
 )
+_EXPOSE = b"access-control-expose-headers: " + EXPOSED
 
 
 class Allowed(NamedTuple):
@@ -79,20 +80,20 @@ class Cors:
     def allows(self, origin: bytes) -> bool:
         return self._all or origin.lower() in self._listed
 
-    def headers(self, asked: Mapping[bytes, bytes]) -> Headers:
+    def headers(self, asked: Mapping[bytes, bytes]) -> Lines:
         """What an answer to a request with the headers ``asked`` says."""
         origin = asked.get(b"origin")
         # Without a list the answer is the same for all; with one, a cache must keep them apart.
-        said: Headers = [(b"vary", b"Origin")] if self._listed or self._names_all else []
+        said: Lines = [b"vary: Origin"] if self._listed or self._names_all else []
         if origin is not None and (self._names_all or origin.lower() in self._listed):
             # Credentials only for those that are named: "*" would not do for them (Fetch, 3.3.5).
             said += [
-                (b"access-control-allow-origin", b"*" if self._may_be_star(asked) else origin),
-                (b"access-control-allow-credentials", b"true"),
-                (b"access-control-expose-headers", EXPOSED),
+                b"access-control-allow-origin: " + (b"*" if self._may_be_star(asked) else origin),
+                b"access-control-allow-credentials: true",
+                _EXPOSE,
             ]
         elif self._all:
-            said += [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
+            said += [b"access-control-allow-origin: *", _EXPOSE]
         return said
 
     def _may_be_star(self, asked: Mapping[bytes, bytes]) -> bool:
@@ -106,14 +107,14 @@ class Cors:
             raise Forbidden("Pages of this Origin may not call us: it is not in server.cors_origins.")
         wanted = asked.get(b"access-control-request-headers", b"").strip()
         named = wanted if wanted and _NAMES.fullmatch(wanted) else HEADERS
-        headers: Headers = [
-            (b"access-control-allow-methods", self._allowed.methods),
-            (b"access-control-allow-headers", self._allowed.headers or named),
-            (b"access-control-max-age", self._allowed.seconds),
-            (b"vary", b"Access-Control-Request-Headers"),
+        headers: Lines = [
+            b"access-control-allow-methods: " + self._allowed.methods,
+            b"access-control-allow-headers: " + (self._allowed.headers or named),
+            b"access-control-max-age: " + self._allowed.seconds,
+            b"vary: Access-Control-Request-Headers",
         ]
         if asked.get(b"access-control-request-private-network") == b"true":
-            headers.append((b"access-control-allow-private-network", b"true"))
+            headers.append(b"access-control-allow-private-network: true")
         await exchange.answer(200, b"", headers)
 
 

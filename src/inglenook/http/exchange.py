@@ -10,7 +10,7 @@ import msgspec
 
 from inglenook.errors import BodyTooLarge, InglenookError
 from inglenook.gateway import reply
-from inglenook.http.asgi import Headers, Receive, Scope, Send
+from inglenook.http.asgi import Lines, Receive, Scope, Send
 from inglenook.http.compress import ABOVE, compressed
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
@@ -34,11 +34,11 @@ class Direct(Protocol):
         """Have ``left`` called when the client has gone, until the answer is complete; ``None``: nobody."""
         ...
 
-    def answer(self, headers: Headers, body: bytes) -> bool:
+    def answer(self, headers: Lines, body: bytes) -> bool:
         """Send a complete answer with status 200, whose length it adds to the headers. Whether it did."""
         ...
 
-    def begin(self, headers: Headers, events: bytes) -> bool:
+    def begin(self, headers: Lines, events: bytes) -> bool:
         """Begin an answer with status 200 by its first events. Whether it did."""
         ...
 
@@ -64,7 +64,7 @@ def openai_error(error: InglenookError, call: Call) -> ErrorAnswer:
 
 
 # Keeps nginx and its like from gathering events into batches.
-_STREAMED = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_STREAMED = (b"cache-control: no-cache", b"x-accel-buffering: no")
 
 
 class Exchange:
@@ -80,7 +80,7 @@ class Exchange:
         self.headers = headers
         """The request's headers by their names in lower case; the last where there are several of one."""
         self._receive, self._send = receive, send
-        self._request_id = (b"x-request-id", call.request_id.encode("latin-1"))
+        self._request_id = b"x-request-id: " + call.request_id.encode("latin-1")
         self.started = False
         # Taken out: with the scope in it, the two would keep each other until a garbage collection.
         self._direct: Direct | None = scope.get("extensions", {}).pop(DIRECT, None)
@@ -145,14 +145,14 @@ class Exchange:
             return
         events, self._kept = b"".join(self._kept), []
         if not self.started:
-            headers = self._head(200, [(b"content-type", self.call.stream_type), *_STREAMED])
+            headers = self._head(200, [b"content-type: " + self.call.stream_type, *_STREAMED])
             if self._direct is not None and self._direct.begin(headers, events):
                 return
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._start(200, headers)
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     def whole(self, body: bytes, content_type: bytes = b"application/json") -> Coroutine[Any, Any, None]:
-        return self.answer(200, body, [(b"content-type", content_type)])
+        return self.answer(200, body, [b"content-type: " + content_type])
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -160,17 +160,17 @@ class Exchange:
     # What routes and the edge use beside it.
 
     async def json(self, value: Any, status: int = 200) -> None:
-        await self.answer(status, msgspec.json.encode(value), [(b"content-type", b"application/json")])
+        await self.answer(status, msgspec.json.encode(value), [b"content-type: application/json"])
 
-    async def answer(self, status: int, body: bytes, headers: Headers) -> None:
+    async def answer(self, status: int, body: bytes, headers: Lines) -> None:
         if len(body) >= self.compress_above:
             body, headers = await compressed(self.headers.get(b"accept-encoding", b""), body, headers)
         headers = self._head(status, headers)
         is_head = self.call.method == "HEAD"
         if status == 200 and not is_head and self._direct is not None and self._direct.answer(headers, body):
             return
-        headers.append((b"content-length", b"%d" % len(body)))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        headers.append(b"content-length: %d" % len(body))
+        await self._start(status, headers)
         await self._send({"type": "http.response.body", "body": b"" if is_head else body})
 
     async def fail(self, error: InglenookError) -> None:
@@ -181,12 +181,17 @@ class Exchange:
             await reply.send(self, sse.event(answer.body))
             await self.end()
             return
-        headers = [(b"content-type", answer.content_type), *error.headers()]
+        headers = [b"content-type: " + answer.content_type, *error.headers()]
         if isinstance(error, BodyTooLarge):  # the rest of the body was not read
-            headers.append((b"connection", b"close"))
+            headers.append(b"connection: close")
         await self.answer(answer.status, answer.body, headers)
 
-    def _head(self, status: int, headers: Headers) -> Headers:
+    async def _start(self, status: int, headers: Lines) -> None:
+        """Begin the answer ASGI's way, which has a header as a name and a value."""
+        pairs = [tuple(header.split(b": ", 1)) for header in headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+    def _head(self, status: int, headers: Lines) -> Lines:
         """All headers of an answer that begins now."""
         self.started = True
         self.call.status = status

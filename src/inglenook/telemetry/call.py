@@ -56,8 +56,8 @@ class Call:
     departed: Callable[[Callable[[], object]], bool] | None = None
     """To be told when the client has left: whether its task has to go on, for others who have joined. It is
     told how to cancel that task when they have left too."""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """What any layer adds to the head of the answer, whatever its status will be."""
+    headers: list[bytes] = field(default_factory=list)
+    """What any layer adds to the head of the answer, whatever its status will be: lines, ``name: value``."""
     trace: Trace | None = None
     """Whose trace it belongs to, if anybody's."""
 

@@ -110,7 +110,7 @@ class ProxySurface(Surface):
         if isinstance(error, Unauthenticated):
             if call.route == NOWHERE:
                 return _detail(404, "Not Found")  # only what is below /v1/ was behind keys
-            call.headers += [(b"x-ratelimit-limit", self._limit), (b"x-ratelimit-remaining", self._limit)]
+            call.headers += [b"x-ratelimit-limit: " + self._limit, b"x-ratelimit-remaining: " + self._limit]
             said = "Missing or invalid Authorization header" if error.is_missing else "Invalid API key"
             return _answer(401, {"error": {"message": said}})
         if isinstance(error, RateLimited):

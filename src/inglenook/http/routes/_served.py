@@ -7,7 +7,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from inglenook.http.asgi import Headers, Scope
+from inglenook.http.asgi import Lines, Scope
 from inglenook.http.compress import takes_gzip as names_gzip
 from inglenook.http.exchange import Exchange
 
@@ -65,16 +65,16 @@ class Page:
 
 
 async def _answer(exchange: Exchange, packed: bytes, kind: bytes, cache: bytes) -> None:
-    headers: Headers = [
-        (b"content-type", kind),
-        (b"cache-control", cache),
-        (b"vary", b"accept-encoding"),
-        (b"content-security-policy", POLICY),
-        (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", b"no-referrer"),
+    headers: Lines = [
+        b"content-type: " + kind,
+        b"cache-control: " + cache,
+        b"vary: accept-encoding",
+        b"content-security-policy: " + POLICY,
+        b"x-content-type-options: nosniff",
+        b"referrer-policy: no-referrer",
     ]
     if takes_gzip(exchange.scope):
-        headers.append((b"content-encoding", b"gzip"))
+        headers.append(b"content-encoding: gzip")
         await exchange.answer(200, packed, headers)
     else:
         await exchange.answer(200, gzip.decompress(packed), headers)

@@ -78,6 +78,6 @@ def _filled(name: str, parts: dict[str, str], up: str) -> str:
 
 def _moved(to: str) -> Handler:
     async def handle(exchange: Exchange) -> None:
-        await exchange.answer(308, b"", [(b"location", to.encode())])
+        await exchange.answer(308, b"", [b"location: " + to.encode()])
 
     return handle

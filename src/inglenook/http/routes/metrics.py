@@ -26,7 +26,7 @@ def metrics(requests: Requests, live: Live, more: Callable[[], bytes] = bytes) -
         # Lanes and breakers belong to the event loop; adding up and writing out need not hold it up.
         now, sessions = live.now(), live.sessions()
         body, kind = await asyncio.to_thread(_written, requests, now, sessions, "" if own else accept)
-        await exchange.answer(200, body + own, [(b"content-type", kind), (b"cache-control", b"no-store")])
+        await exchange.answer(200, body + own, [b"content-type: " + kind, b"cache-control: no-store"])
 
     return handle
 
