@@ -12,7 +12,7 @@ import pytest
 
 from inglenook.config.settings import LimitsSettings
 from inglenook.errors import AtCapacity, RateLimited
-from inglenook.http.admission import Admission, Permit
+from inglenook.http.admission import Admission, Standing
 from inglenook.policy.client import Client
 from inglenook.telemetry.call import Call
 from inglenook.wire.openai import Usage
@@ -196,7 +196,7 @@ def call(client: Client, began: float) -> Call:
     return made
 
 
-def admitted(admission: Admission, client: Client, began: float) -> tuple[Call, Permit]:
+def admitted(admission: Admission, client: Client, began: float) -> tuple[Call, Standing]:
     made = call(client, began)
     return made, admission.enter(made, {b"content-length": b"40"})
 
@@ -206,8 +206,8 @@ def test_clients_who_are_gone_are_forgotten() -> None:
     admission = Admission(LimitsSettings(), ())
     most = 0
     for at in range(20_000):
-        made, permit = admitted(admission, Client(f"peer-{at}", requests_per_minute=5), at / 2)
-        admission.leave(permit, made)
+        made, standing = admitted(admission, Client(f"peer-{at}", requests_per_minute=5), at / 2)
+        admission.leave(standing, made, at / 2)
         most = max(most, len(admission._standings))
     assert most <= 2 * 60 + 5
 
@@ -216,14 +216,14 @@ def test_a_client_whose_stream_goes_on_is_not_forgotten_and_holds_up_no_other() 
     """The oldest is busy: those behind it are let go all the same."""
     admission = Admission(LimitsSettings(), ())
     client = Client("busy", concurrency=1)
-    made, permit = admitted(admission, client, 0.0)
+    made, standing = admitted(admission, client, 0.0)
     for at in range(2000):
         other, theirs = admitted(admission, Client(f"peer-{at}", requests_per_minute=5), at / 2)
-        admission.leave(theirs, other)
+        admission.leave(theirs, other, at / 2)
     assert len(admission._standings) < 200
     with pytest.raises(RateLimited):
         admitted(admission, client, 1000.0)
-    admission.leave(permit, made)
+    admission.leave(standing, made, 1000.0)
     admitted(admission, client, 1000.0)
 
 
@@ -242,9 +242,9 @@ def test_what_a_request_costs(usage: Usage | None, cache: Any, answered: bool, t
     """Its usage; the estimate when it broke off; nothing when it never began or no engine worked for it."""
     admission = Admission(LimitsSettings(), ())
     client = Client("a", tokens_per_minute=1000)
-    made, permit = admitted(admission, client, 0.0)
+    made, standing = admitted(admission, client, 0.0)
     made.usage, made.cache, made.answered = usage, cache, answered
-    admission.leave(permit, made)
+    admission.leave(standing, made, 0.0)
     account = admission._standings["a"].account
     assert (account.reserved, account.running) == (0, 0)
     assert account.tokens.total == tokens
@@ -254,13 +254,31 @@ def test_a_refusal_takes_no_place() -> None:
     """Neither the client's nor the server's."""
     admission = Admission(LimitsSettings(max_concurrent_requests=2), ())
     client = Client("a", concurrency=1)
-    first, permit = admitted(admission, client, 0.0)
+    first, standing = admitted(admission, client, 0.0)
     for _ in range(10):
         with pytest.raises(RateLimited):
             admitted(admission, client, 0.0)
     second, other = admitted(admission, Client("b"), 0.0)
     with pytest.raises(AtCapacity):
         admitted(admission, Client("c"), 0.0)
-    admission.leave(permit, first)
-    admission.leave(other, second)
+    admission.leave(standing, first, 0.0)
+    admission.leave(other, second, 0.0)
     admitted(admission, client, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "client"),
+    [
+        ("requests", Client("a", requests_per_minute=1)),
+        ("tokens", Client("a", tokens_per_minute=15)),
+        ("concurrency", Client("a", concurrency=1)),
+    ],
+)
+def test_a_refused_request_notes_which_limit_it_ran_into(limit: str, client: Client) -> None:
+    """For the metric that tells them apart."""
+    admission = Admission(LimitsSettings(), ())
+    admitted(admission, client, 0.0)
+    second = call(client, 0.0)
+    with pytest.raises(RateLimited):
+        admission.enter(second, {b"content-length": b"40"})
+    assert second.refused == limit

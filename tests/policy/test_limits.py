@@ -16,8 +16,8 @@ TICK = 0.01
 def ask(account: Account, client: Client, now: float, tokens: int = 0) -> Refusal | None:
     """One request that ends at once, if it is admitted."""
     refusal = account.refusal(client, tokens, now)
+    assert account.admit(client, tokens, now) == (refusal is None)
     if refusal is None:
-        account.begin(client, tokens, now)
         account.end(client, tokens, tokens, now)
     return refusal
 
@@ -85,7 +85,7 @@ def test_memory_is_bounded_however_high_the_limit() -> None:
 def test_tokens_are_held_while_a_request_runs_and_settled_at_its_end() -> None:
     """An estimate first, then what was really used, in its place."""
     client, account = Client("a", tokens_per_minute=1000), Account()
-    account.begin(client, 600, 0.0)
+    assert account.admit(client, 600, 0.0)
     assert ask(account, client, 1.0, 600) == Refusal("tokens", 1000, 60.0)
     account.end(client, 600, 100, 2.0)
     assert account.reserved == 0
@@ -96,7 +96,7 @@ def test_tokens_are_held_while_a_request_runs_and_settled_at_its_end() -> None:
 def test_an_overdraft_is_paid_back() -> None:
     """An answer that was longer than the limit: nothing more until the window has room again."""
     client, account = Client("a", tokens_per_minute=1000), Account()
-    account.begin(client, 10, 0.0)
+    assert account.admit(client, 10, 0.0)
     account.end(client, 10, 5000, 8.0)
     refusal = account.refusal(client, 10, 20.0)
     assert refusal is not None and refusal.seconds == pytest.approx(48.0, abs=TICK * 1.01)
@@ -106,8 +106,7 @@ def test_an_overdraft_is_paid_back() -> None:
 def test_requests_at_the_same_time_are_counted_until_they_end() -> None:
     """And only those: the limit is not over time."""
     client, account = Client("a", concurrency=2), Account()
-    account.begin(client, 0, 0.0)
-    account.begin(client, 0, 0.0)
+    assert account.admit(client, 0, 0.0) and account.admit(client, 0, 0.0)
     assert account.refusal(client, 0, 500.0) == Refusal("concurrency", 2, 1.0)
     account.end(client, 0, 0, 500.0)
     assert account.refusal(client, 0, 500.0) is None
@@ -117,7 +116,7 @@ def test_an_account_is_idle_when_forgetting_it_changes_nothing() -> None:
     """Not while something runs, nor for a minute after anything was used."""
     client, account = Client("a", requests_per_minute=1, tokens_per_minute=10), Account()
     assert account.is_idle(0.0)
-    account.begin(client, 5, 0.0)
+    assert account.admit(client, 5, 0.0)
     assert not account.is_idle(100.0)
     account.end(client, 5, 5, 100.0)
     assert not account.is_idle(159.9)

@@ -85,15 +85,12 @@ class Cache:
         flight = self._flights.get(key)
         return flight if flight is not None and flight.is_open else None
 
-    async def give(self, call: Call, found: Answer | Flight, reply: Reply) -> None:
+    def give(self, call: Call, found: Answer | Flight, reply: Reply) -> Awaitable[None]:
         """Answer ``call`` by what was found. Raises what the work of a joined one raises: a failure is that
         of all who waited. It has been through all retries, and each of them trying once more would turn one
         failure into many.
         """
-        if isinstance(found, Flight):
-            await _join(found, call, reply)
-        else:
-            await _replay(call, found, reply)
+        return _join(found, call, reply) if isinstance(found, Flight) else _replay(call, found, reply)
 
     async def fill(self, call: Call, key: bytes, reply: Reply, work: Work, check: Check) -> None:
         """Do the work for ``call`` and all who join it; keep an answer that passes the ``check``."""
@@ -139,29 +136,27 @@ class CachedGateway:
         self._sampled = settings.cache.sampled
         self._cold = frozenset(model.id for model in settings.models if model.defaults.temperature == 0)
 
-    async def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> None:
+    def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/chat/completions``, as ``Gateway.chat`` has it."""
-        key = self._key(b"chat", call, request, body)
-        if key is None:
-            await self._gateway.chat(call, request, body, reply)
-        elif (found := self._cache.find(call, key)) is not None:
-            self._gateway.route(call, request.model, "chat")
-            await self._cache.give(call, found, reply)
-        else:
-            work = partial(self._gateway.chat, call, request, body)
-            await self._cache.fill(call, key, reply, work, is_finished)
+        work = partial(self._gateway.chat, call, request, body)
+        return self._answered(b"chat", call, request, body, reply, work)
 
-    async def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> None:
+    def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/completions``, as ``Gateway.complete`` has it."""
-        key = self._key(b"completions", call, request, body)
+        work = partial(self._gateway.complete, call, request, body)
+        return self._answered(b"completions", call, request, body, reply, work)
+
+    def _answered(
+        self, route: bytes, call: Call, request: Generation, body: bytes, reply: Reply, work: Work
+    ) -> Awaitable[None]:
+        key = self._key(route, call, request, body)
         if key is None:
-            await self._gateway.complete(call, request, body, reply)
-        elif (found := self._cache.find(call, key)) is not None:
-            self._gateway.route(call, request.model, "chat")
-            await self._cache.give(call, found, reply)
-        else:
-            work = partial(self._gateway.complete, call, request, body)
-            await self._cache.fill(call, key, reply, work, is_finished)
+            return work(reply)
+        found = self._cache.find(call, key)
+        if found is None:
+            return self._cache.fill(call, key, reply, work, is_finished)
+        self._gateway.route(call, request.model, "chat")
+        return self._cache.give(call, found, reply)
 
     def _key(self, route: bytes, call: Call, request: Generation, body: bytes) -> bytes | None:
         if not (self._sampled or is_repeatable(request, cold=self._is_cold(request))):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from inglenook.gateway.reply import Reply
 from inglenook.telemetry.call import Call
@@ -40,33 +40,35 @@ class Room:
 class Flight:
     """The ``Reply`` of the work. ``land`` says that it has ended, then ``rest`` ends the first reply."""
 
-    __slots__ = (
-        *("answer", "call", "failure", "is_over", "recorded", "runs"),
-        *("_blocked", "_cancel", "_direct", "_helper", "_is_ending", "_kept", "_largest"),
-        *("_listeners", "_own", "_progress", "_room", "_size"),
-    )
+    # What only some flights come to have stands here, so that the others cost less.
+    recorded = True
+    """``runs`` has all of the answer so far, so that it can be joined, and kept."""
+    answer: tuple[bytes, bytes] | None = None
+    """Body and content type of an answer that is not a stream."""
+    is_over = False
+    failure: BaseException | None = None
+    _size = 0
+    _cancel: Callable[[], object] | None = None
+    """Ends the work, since the first client left."""
+    _kept = False
+    """It keeps something for its client until the next flush."""
+    _blocked = 0
+    """Flushes that wait for it."""
+    _own: Listener | None = None
+    """The first client, once it was slow."""
+    _helper: asyncio.Task[None] | None = None
+    """What reads the record to it then."""
+    _progress: asyncio.Future[None] | None = None
+    _is_ending = False
 
     def __init__(self, call: Call, reply: Reply, room: Room, largest: int) -> None:
         self.call = call
         """The call of the first client. The work notes in it what it did."""
         self.runs: list[bytes] = []
         """Whole events, as they came. Once ``recorded`` is not so: those that somebody has yet to read."""
-        self.recorded = True
-        """``runs`` has all of the answer so far, so that it can be joined, and kept."""
-        self.answer: tuple[bytes, bytes] | None = None
-        """Body and content type of an answer that is not a stream."""
-        self.is_over = False
-        self.failure: BaseException | None = None
-        self._room, self._largest, self._size = room, largest, 0
-        self._cancel: Callable[[], object] | None = None  # ends the work, since the first client left
+        self._room, self._largest = room, largest
         self._direct: Reply | None = reply  # the first client's, until it has left or become a listener
-        self._kept = False  # it keeps something for its client until the next flush
-        self._blocked = 0  # flushes that wait for it
-        self._own: Listener | None = None  # the first client, once it was slow
-        self._helper: asyncio.Task[None] | None = None  # what reads the record to it then
         self._listeners: list[Listener] = []
-        self._progress: asyncio.Future[None] | None = None
-        self._is_ending = False
 
     # The Reply of the work.
 
@@ -116,26 +118,22 @@ class Flight:
     def land(self, failure: BaseException | None = None) -> None:
         """The work has ended: all has been said, or ``failure`` came in between."""
         self.is_over, self.failure = True, failure
-        if self.recorded:
+        if self.recorded and self._size:
             self._room.give(self._size)
         for listener in self._listeners:
             listener.wake()
 
-    async def rest(self) -> None:
+    def rest(self) -> Awaitable[None]:
         """After ``land``: what the first client has yet to get. Raises the failure."""
         if self._helper is not None:
-            await self._helper
-        elif self._direct is not None:
-            await self.conclude(self._direct)
+            return self._helper
+        return _nothing() if self._direct is None else self.conclude(self._direct)
 
-    async def conclude(self, reply: Reply) -> None:
+    def conclude(self, reply: Reply) -> Awaitable[None]:
         """End a reply that was given all ``runs``. Raises the failure."""
         if self.failure is not None:
             raise self.failure
-        if self.answer is not None:
-            await reply.whole(*self.answer)
-        else:
-            await reply.end()
+        return reply.end() if self.answer is None else reply.whole(*self.answer)
 
     def departed(self, cancel: Callable[[], object]) -> bool:
         """The first client has left. Returns whether its task goes on, for others; ``cancel`` ends it."""
@@ -214,6 +212,10 @@ class Flight:
         for listener in self._listeners:
             listener.at = 0
         return True
+
+
+async def _nothing() -> None:
+    """For a client that has left."""
 
 
 class Listener:

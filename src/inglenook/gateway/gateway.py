@@ -37,7 +37,7 @@ from inglenook.runtime.lane import Lane, Route
 from inglenook.runtime.turns import Waiting
 from inglenook.telemetry.call import Call
 from inglenook.wire import sse
-from inglenook.wire.model_name import refuse_addresses, with_model
+from inglenook.wire.model_name import Addresses, refuse_addresses, with_model
 from inglenook.wire.openai import ChatRequest, CompletionRequest
 
 MAX_ATTEMPTS = 2
@@ -108,7 +108,8 @@ class Gateway:
         call.stream, call.at_most = bool(request.stream), at_most(request)
 
         def serve(lane: Lane) -> Awaitable[None]:
-            return self._chat(call, lane, request, addressed(body, request.model, lane, route), reply)
+            theirs = addressed(body, request.model, lane, route, request)
+            return self._chat(call, lane, request, theirs, reply)
 
         await self.attempts.run(call, route, serve, reply, partial(beginning, request))
 
@@ -132,7 +133,8 @@ class Gateway:
         call.stream, call.at_most = bool(request.stream), at_most(request)
 
         def serve(lane: Lane) -> Awaitable[None]:
-            return self._complete(call, lane, request, addressed(body, request.model, lane, route), reply)
+            theirs = addressed(body, request.model, lane, route, request)
+            return self._complete(call, lane, request, theirs, reply)
 
         try:
             await self.attempts.run(call, route, serve, reply, partial(beginning, request))
@@ -337,13 +339,14 @@ class Whole(NamedTuple):
     headers: Mapping[bytes, bytes]
 
 
-def addressed(body: bytes, name: str, lane: Lane, route: Route) -> bytes:
+def addressed(body: bytes, name: str, lane: Lane, route: Route, said: Addresses | None = None) -> bytes:
     """``body``, in which the client says ``name``, as it is sent to ``lane``: by the model's name there.
 
-    Raises ``BadRequest`` for a body that would tell an upstream whom to call.
+    ``said`` is what was decoded from it, if anything was. Raises ``BadRequest`` for a body that would tell
+    an upstream whom to call.
     """
     if lane.upstream is not None:
-        refuse_addresses(body)
+        refuse_addresses(said or body)
     elif lane.model.id == route.model:
         return body  # an engine of ours knows one model, by whatever name
     return body if lane.model.id in (name, ANY) else with_model(body, lane.model.id)

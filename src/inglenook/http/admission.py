@@ -9,12 +9,12 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NoReturn
 
 from inglenook.config.settings import LimitsSettings
 from inglenook.errors import AtCapacity, RateLimited
 from inglenook.http.asgi import Lines
-from inglenook.policy.client import Client
+from inglenook.policy.client import NOBODY, Client
 from inglenook.policy.limits import Account, Refusal, Window, duration, estimate
 from inglenook.telemetry.call import Call
 
@@ -28,7 +28,7 @@ _FULL = duration(60.0).encode()
 class Standing:
     """One client's account, and what its answers say however much of it is used."""
 
-    __slots__ = ("account", "client", "fixed")
+    __slots__ = ("_limits", "account", "admitted", "client")
 
     def __init__(self, client: Client) -> None:
         self.account = Account()
@@ -37,21 +37,39 @@ class Standing:
     def renew(self, client: Client) -> None:
         """Its key, or what its key may do, is another than last time."""
         self.client = client
-        self.fixed: Lines = []
+        self._limits: Lines = []
         if most := client.requests_per_minute:
             # Without a word behind: what many other servers and their clients call it.
-            self.fixed += [b"x-ratelimit-limit-requests: %d" % most, b"x-ratelimit-limit: %d" % most]
+            self._limits += [b"x-ratelimit-limit-requests: %d" % most, b"x-ratelimit-limit: %d" % most]
         if most := client.tokens_per_minute:
-            self.fixed.append(b"x-ratelimit-limit-tokens: %d" % most)
+            self._limits.append(b"x-ratelimit-limit-tokens: %d" % most)
+        self.admitted = [*self._limits, *self._resets(_FULL, _FULL)]
+        """What every answer to a request that was just admitted says."""
 
+    def refused(self, now: float) -> Lines:
+        """What an answer says to a request that was not."""
+        requests, tokens = self.account.requests, self.account.tokens
+        reset = _FULL if self.account.reserved else _reset(tokens, now)
+        return [*self._limits, *self._resets(_reset(requests, now), reset)]
 
-@dataclass(slots=True)
-class Permit:
-    """One admitted request: to be given back when its answer has ended, however it did."""
+    def _resets(self, requests: bytes, tokens: bytes) -> Lines:
+        lines = []
+        if self.client.requests_per_minute:
+            lines.append(b"x-ratelimit-reset-requests: " + requests)
+        if self.client.tokens_per_minute:
+            lines.append(b"x-ratelimit-reset-tokens: " + tokens)
+        return lines
 
-    client: Client
-    account: Account | None
-    reserved: int
+    def say_what_is_left(self, lines: Lines) -> None:
+        """Add it, as the windows were when they were last looked at."""
+        client, account = self.client, self.account
+        if most := client.requests_per_minute:
+            left = most - account.requests.total
+            left = left if left > 0 else 0
+            lines += (b"x-ratelimit-remaining-requests: %d" % left, b"x-ratelimit-remaining: %d" % left)
+        if most := client.tokens_per_minute:
+            left = most - account.tokens.total - account.reserved
+            lines.append(b"x-ratelimit-remaining-tokens: %d" % (left if left > 0 else 0))
 
 
 class Admission:
@@ -65,11 +83,13 @@ class Admission:
         self._active_at = time.monotonic()
         # The one used longest ago first.
         self._standings: OrderedDict[str, Standing] = OrderedDict()
+        self._unlimited = Standing(NOBODY)
 
-    def enter(self, call: Call, headers: dict[bytes, bytes]) -> Permit:
-        """Admit a request, with the headers that its answer is to have in ``call.headers``.
+    def enter(self, call: Call, headers: dict[bytes, bytes]) -> Standing:
+        """Admit a request, with the headers that its answer is to have in ``call.headers``; whose it is.
 
-        Raises ``AtCapacity`` and ``RateLimited``.
+        ``leave`` has to be called when its answer has ended, however it did. Raises ``AtCapacity`` and
+        ``RateLimited``.
         """
         if self._most and self._running >= self._most:
             raise AtCapacity(
@@ -77,36 +97,43 @@ class Admission:
                 f"Ask again in {CAPACITY_RETRY_SECONDS} seconds.",
                 retry_after=CAPACITY_RETRY_SECONDS,
             )
-        self._active_at = call.began
+        self._active_at = now = call.began
         client = call.client
         if not (client.requests_per_minute or client.tokens_per_minute or client.concurrency):
             self._running += 1
-            return Permit(client, None, 0)
-        now = call.began
-        standing = self._standing(client, now)
-        account = standing.account
+            return self._unlimited
+        standing = self._standings.get(client.name)
+        if standing is None or standing.client is not client:
+            standing = self._standing(client, now)
+        self._standings.move_to_end(client.name)
         length = headers.get(b"content-length", b"")
         reserved = estimate(client, int(length) if length.isdigit() else None)
-        refusal = account.refusal(client, reserved, now)
-        if refusal is not None:
-            _say(call.headers, standing, _reset(account.requests, now), _reset(account.tokens, now))
-            raise _rate_limited(refusal)
-        account.begin(client, reserved, now)
-        _say(call.headers, standing, _FULL, _FULL)
+        if not standing.account.admit(client, reserved, now):
+            self._refuse(call, standing, reserved)
+        call.reserved = reserved
+        call.headers += standing.admitted
+        standing.say_what_is_left(call.headers)
         self._running += 1
-        return Permit(client, account, reserved)
+        return standing
+
+    def _refuse(self, call: Call, standing: Standing, reserved: int) -> NoReturn:
+        refusal = standing.account.refusal(standing.client, reserved, call.began)
+        assert refusal is not None
+        call.refused = refusal.limit
+        call.headers += standing.refused(call.began)
+        standing.say_what_is_left(call.headers)
+        raise _rate_limited(refusal)
 
     def idle_seconds(self) -> float:
         """For how long no request that counts has run; 0 while one does."""
         return 0.0 if self._running else time.monotonic() - self._active_at
 
-    def leave(self, permit: Permit, call: Call) -> None:
+    def leave(self, standing: Standing, call: Call, now: float) -> None:
         """The answer has ended, and ``call`` says what it used."""
         self._running -= 1
-        self._active_at = time.monotonic()
-        if permit.account is not None:
-            used = _tokens(call, permit.reserved)
-            permit.account.end(permit.client, permit.reserved, used, time.monotonic())
+        self._active_at = now
+        if standing is not self._unlimited:
+            standing.account.end(call.client, call.reserved, _tokens(call), now)
 
     def _standing(self, client: Client, now: float) -> Standing:
         standing = self._standings.get(client.name)
@@ -116,10 +143,8 @@ class Admission:
             for _ in range(2):
                 self._let_go(now)
             standing = self._standings[client.name] = Standing(client)
-            return standing
-        if standing.client is not client:
+        else:
             standing.renew(client)
-        self._standings.move_to_end(client.name)
         return standing
 
     def _let_go(self, now: float) -> None:
@@ -133,14 +158,14 @@ class Admission:
             self._standings.move_to_end(name)
 
 
-def _tokens(call: Call, reserved: int) -> int:
+def _tokens(call: Call) -> int:
     """What a request that has ended costs."""
     if call.cache in ("hit", "joined"):
         return 0  # no engine worked for it
     if call.usage is not None:
         return call.usage.prompt_tokens + call.usage.completion_tokens
     # An answer that broke off, or whose client left, never told its usage; one that never began cost nothing.
-    return reserved if call.answered else 0
+    return call.reserved if call.answered else 0
 
 
 def _rate_limited(refusal: Refusal) -> RateLimited:
@@ -157,25 +182,6 @@ def _rate_limited(refusal: Refusal) -> RateLimited:
         f"You have used your {most} of this minute ({what}_per_minute). {again}",
         retry_after=seconds,
     )
-
-
-def _say(headers: Lines, standing: Standing, requests_reset: bytes, tokens_reset: bytes) -> None:
-    """Add what is left, as the windows were when they were last looked at."""
-    client, account = standing.client, standing.account
-    headers += standing.fixed
-    if most := client.requests_per_minute:
-        left = max(0, most - account.requests.total)
-        headers += (
-            b"x-ratelimit-remaining-requests: %d" % left,
-            b"x-ratelimit-remaining: %d" % left,
-            b"x-ratelimit-reset-requests: " + requests_reset,
-        )
-    if most := client.tokens_per_minute:
-        left = max(0, most - account.tokens.total - account.reserved)
-        headers += (
-            b"x-ratelimit-remaining-tokens: %d" % left,
-            b"x-ratelimit-reset-tokens: " + (_FULL if account.reserved else tokens_reset),
-        )
 
 
 def _reset(window: Window, now: float) -> bytes:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from inglenook.errors import InglenookError, MethodNotAllowed, NotFound, ShuttingDown
-from inglenook.http.admission import Admission
+from inglenook.http.admission import Admission, Standing
 from inglenook.http.asgi import Receive, Scope, Send
 from inglenook.http.cors import Cors, is_preflight
 from inglenook.http.exchange import ClientLeft, Exchange, Present, openai_error
@@ -59,8 +59,10 @@ class Edge:
             call.trace = self._traces.begin(scope["headers"])
         exchange = Exchange(scope, headers, receive, send, call)
         exchange.present = self.present
+        standing = None
         try:
-            await self._answer(exchange, call)
+            handler, standing = self._admitted(exchange, call)
+            await handler(exchange)
         except InglenookError as error:
             await exchange.fail(error)
         except ClientLeft:
@@ -75,28 +77,25 @@ class Edge:
                 InglenookError(f"Something went wrong in the server. Its log has it as {call.request_id}.")
             )
         finally:
-            self._seen.ended(call, time.monotonic())
+            ended = time.monotonic()
+            if standing is not None and self._admission is not None:
+                self._admission.leave(standing, call, ended)
+            self._seen.ended(call, ended)
 
-    async def _answer(self, exchange: Exchange, call: Call) -> None:
-        """CORS, Host, key, limits, handler: nothing is told of a path to those who may not have it."""
+    def _admitted(self, exchange: Exchange, call: Call) -> tuple[Handler, Standing | None]:
+        """CORS, Host, key, path, limits: nothing is told of a path to those who may not have it."""
         headers = exchange.headers
         methods = self._methods(call, exchange.scope["path"])
         if self._cors is not None:
             call.headers += self._cors.headers(headers)
             if is_preflight(call.method, headers):
-                await self._cors.preflight(exchange)
-                return
+                return self._cors.preflight, None
         if self._guard is not None:
             call.client = self._guard.client(exchange.scope, headers)
         handler = _handler(methods, call.method)
         if self._admission is None or call.route not in self._admission.counted:
-            await handler(exchange)
-            return
-        permit = self._admission.enter(call, headers)
-        try:
-            await handler(exchange)
-        finally:
-            self._admission.leave(permit, call)
+            return handler, None
+        return handler, self._admission.enter(call, headers)
 
     def _methods(self, call: Call, path: str) -> dict[str, Handler]:
         """The handlers of a path, none if there is no such path; notes the route."""

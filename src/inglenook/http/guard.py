@@ -57,6 +57,8 @@ class KeyBook:
         }
         _check(auth.keys, len(self._settled))
         self._known = dict(self._settled)
+        self._met: dict[bytes, Client] = {}
+        """Keys that were good when they came: their digests cost more than all else here."""
         # Until somebody has looked, there could be keys in the file.
         self.needs_key = bool(self._settled) or store is not None
         self._is_open_yet = not self._settled
@@ -65,13 +67,16 @@ class KeyBook:
 
     def find(self, key: bytes) -> Client | None:
         """The client that a key belongs to; ``None`` for a key that is not good now."""
-        digest = digest_of(key)
-        # Looking up the hash tells by its time nothing about a key; the comparison is there so that it
-        # stays so, whatever becomes of the table.
-        known = self._known.get(digest)
-        if known is None or not hmac.compare_digest(known.digest, digest):
-            return None
-        client = known.client
+        # Looking up a hash, ours or Python's (SipHash with a secret of this process), tells by its time
+        # nothing about a key; the comparison is there so that it stays so, whatever becomes of the table.
+        met = self._met  # first: what is found among keys that are no longer good lands in no new table
+        client = met.get(key)
+        if client is None:
+            digest = digest_of(key)
+            known = self._known.get(digest)
+            if known is None or not hmac.compare_digest(known.digest, digest):
+                return None
+            client = met[key] = known.client
         return None if client.expires and time.time() >= client.expires else client
 
     def look(self) -> None:
@@ -98,6 +103,7 @@ class KeyBook:
     def _take(self, rows: list[StoredKey]) -> None:
         stored = {row.digest: _Known(row.digest, self._stored(row)) for row in rows if not row.revoked}
         self._known = stored | self._settled
+        self._met = {}
         if rows:
             # One that was revoked counts too: whoever takes the last key back does not mean to open the door.
             self._is_open_yet = False

@@ -32,23 +32,28 @@ UNKNOWN_LENGTH = 1024
 class Window:
     """Amounts used over the last minute."""
 
-    __slots__ = ("_amounts", "_ticks", "total")
+    __slots__ = ("_amounts", "_ticks", "at", "total")
 
     def __init__(self) -> None:
         self._ticks: deque[int] = deque()
         self._amounts: deque[int] = deque()
+        self.at = 0
+        """The tick that it was last slid to."""
         self.total = 0
-        """The sum of the last minute, as it was when it was last asked for or added to."""
+        """The sum of the minute before it, and of what was added since."""
 
     def used(self, now: float) -> int:
         """The sum of the last minute."""
-        ticks = self._ticks
-        if ticks:
-            oldest = int(now * TICKS) - _SPAN
-            while ticks and ticks[0] < oldest:
-                ticks.popleft()
-                self.total -= self._amounts.popleft()
+        self.slide(int(now * TICKS))
         return self.total
+
+    def slide(self, tick: int) -> None:
+        """Let go what is older than a minute at ``tick``. Once in a tick will do."""
+        self.at = tick
+        ticks = self._ticks
+        while ticks and ticks[0] < tick - _SPAN:
+            ticks.popleft()
+            self.total -= self._amounts.popleft()
 
     def add(self, amount: int, now: float) -> None:
         if amount <= 0:
@@ -118,12 +123,24 @@ class Account:
             return Refusal("tokens", most, self.tokens.until_freed(over, now))
         return None
 
-    def begin(self, client: Client, tokens: int, now: float) -> None:
-        """Note a request that was admitted."""
+    def admit(self, client: Client, tokens: int, now: float) -> bool:
+        """Note a request that is thought to need ``tokens``, unless it has to wait: see ``refusal``."""
+        tick, requests, used = int(now * TICKS), self.requests, self.tokens
+        if tick != requests.at:
+            requests.slide(tick)
+        if tick != used.at:
+            used.slide(tick)
+        most, at_once = client.requests_per_minute, client.concurrency
+        if (at_once and self.running >= at_once) or (most and requests.total >= most):
+            return False
+        limit = client.tokens_per_minute
+        if limit and used.total + self.reserved + tokens > limit:
+            return False
         self.running += 1
-        if client.requests_per_minute:
-            self.requests.add(1, now)
         self.reserved += tokens
+        if most:
+            requests.add(1, now)
+        return True
 
     def end(self, client: Client, reserved: int, used: int, now: float) -> None:
         """Note its end: what it ``reserved`` at its beginning is free, what it ``used`` counts from now."""

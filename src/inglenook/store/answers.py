@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from inglenook.config.settings import CacheSettings
 from inglenook.wire.openai import Usage
@@ -18,7 +20,7 @@ LARGEST_SHARE = 8
 """An answer larger than this part of ``max_mb`` would push out too many others."""
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """A complete answer, byte for byte as it was sent: a body, or every event of a stream."""
 
     body: bytes
@@ -75,7 +77,7 @@ class Answers:
         """Take in answers from an earlier run, oldest first, whose ``made`` is an age in seconds."""
         for key, answer in older:
             if key not in self._kept:
-                self.put(key, answer._replace(made=now - answer.made))
+                self.put(key, replace(answer, made=now - answer.made))
 
     def _drop(self, key: bytes) -> None:
         self.size -= len(self._kept.pop(key).body) + OVERHEAD

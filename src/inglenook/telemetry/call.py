@@ -33,6 +33,8 @@ class Call:
     """Seconds in that line."""
     at_most: int = 0
     """Tokens that its answer may have by its own word; -1: it does not say; 0: there are none in it."""
+    reserved: int = 0
+    """Tokens that its client's window holds for it until it has ended."""
     turn_at: float = 0.0
     first_at: float = 0.0
     answered: bool = False

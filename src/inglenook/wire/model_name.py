@@ -29,13 +29,15 @@ def with_model(body: bytes, model: str) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def refuse_addresses(body: bytes) -> None:
-    """Raise ``BadRequest`` for a body that would tell a proxy behind us whom to call.
+def refuse_addresses(said: Addresses | bytes) -> None:
+    """Raise ``BadRequest`` for a request that would tell a proxy behind us whom to call.
 
     We ourselves never look at such fields; but a proxy that does would send its operator's key there
-    (CVE-2024-6587).
+    (CVE-2024-6587). ``said``: the body, or what was decoded from it.
     """
-    said = _ADDRESSES.decode(body)
-    for name in said.__struct_fields__:
-        if getattr(said, name) is not UNSET:
-            raise BadRequest(f"{name} cannot be set by a request. Leave it out.", param=name)
+    if isinstance(said, bytes):
+        said = _ADDRESSES.decode(said)
+    if said.api_base is UNSET and said.base_url is UNSET and said.api_key is UNSET:
+        return
+    name = next(name for name in Addresses.__struct_fields__ if getattr(said, name) is not UNSET)
+    raise BadRequest(f"{name} cannot be set by a request. Leave it out.", param=name)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from inglenook.wire.model_name import Addresses
+
 
 class StreamOptions(Struct):
     include_usage: bool | None = None
@@ -95,7 +97,7 @@ class ResponseFormat(Struct):
     schema: dict[str, Any] | bool | None = None
 
 
-class _Sampling(Struct, kw_only=True):
+class _Sampling(Addresses, kw_only=True):
     """What both endpoints share. ``None`` is "not given"; llama.cpp's own samplers are at the end."""
 
     model: str
