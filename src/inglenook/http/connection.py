@@ -9,10 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import unquote
 
+import httptools
+from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from inglenook.http.asgi import Lines
+from inglenook.http.asgi import App
+from inglenook.http.cycle import Cycle
 from inglenook.http.exchange import DIRECT
 from inglenook.runtime.outbox import Outbox, Outgoing
 
@@ -24,74 +29,6 @@ SEND_SECONDS = 60.0
 """A client that reads nothing for so long is cut off."""
 KEEP_ALIVE_SECONDS = 75.0
 MAX_HEADER_BYTES = 32 * 1024
-_OK = b"HTTP/1.1 200 OK"
-_CONTROLS = bytes({*range(32), 127} - {9})
-"""What no header's value may have (RFC 9110, 5.5): a line's end would begin another header."""
-
-
-class Direct:
-    """One request's short way, as ``http.exchange.Direct`` has it: around uvicorn's ASGI, not beside it."""
-
-    __slots__ = ("_connection", "_cycle")
-
-    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
-        self._connection, self._cycle = connection, cycle
-
-    def body(self) -> bytes | None:
-        cycle = self._cycle
-        if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
-            return None
-        body, cycle.body = bytes(cycle.body), bytearray()
-        return body
-
-    def watch(self, left: Callable[[], None] | None) -> None:
-        connection, cycle = self._connection, self._cycle
-        connection.left = left
-        if left is not None and (cycle.disconnected or cycle.transport.is_closing()):
-            connection.loop.call_soon(left)
-        # Behind a pipelined request nothing is read, and so nothing heard, before its turn.
-        cycle.flow.resume_reading()
-
-    def answer(self, headers: Lines, body: bytes) -> bool:
-        cycle = self._cycle
-        if not self._may_begin():
-            return False
-        cycle.transport.write(self._head(headers, b"content-length: %d" % len(body)) + body)
-        cycle.response_complete = True
-        cycle.message_event.set()
-        cycle.on_response()
-        return True
-
-    def begin(self, headers: Lines, events: bytes) -> bool:
-        cycle = self._cycle
-        if not self._may_begin():
-            return False
-        head = self._head(headers, b"transfer-encoding: chunked")
-        cycle.chunked_encoding = True
-        cycle.transport.write(b"%b%x\r\n%b\r\n" % (head, len(events), events))
-        return True
-
-    def push(self, events: bytes) -> bool:
-        cycle = self._cycle
-        if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
-            return False
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(events), events))
-        return True
-
-    def _may_begin(self) -> bool:
-        cycle = self._cycle
-        return cycle.keep_alive and not (
-            cycle.response_started or cycle.disconnected or cycle.flow.write_paused
-        )
-
-    def _head(self, headers: Lines, last: bytes) -> bytes:
-        cycle = self._cycle
-        lines = [_OK, *map(b": ".join, cycle.default_headers), *headers, last, b"", b""]
-        head = b"\r\n".join(lines)
-        if len(head.translate(None, _CONTROLS)) != len(head) - 2 * (len(lines) - 1):
-            raise RuntimeError("a header of the answer has a control character in it")
-        cycle.response_started, cycle.waiting_for_100_continue = True, False
-        return head
 
 
 class Connection(HttpToolsProtocol):
@@ -105,6 +42,8 @@ class Connection(HttpToolsProtocol):
     header_bytes: int = 0
     left: Callable[[], None] | None = None
     """Who wants to be told when its client leaves."""
+    cycle: Cycle
+    """The newest request. One that was pipelined may still wait behind another."""
 
     def __init__(self, outbox: Outbox, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -113,6 +52,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, Outgoing(transport, self._outbox)))
         self.since = self.loop.time()
+        self._common: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+        }  # type: ignore[typeddict-item]
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -126,7 +73,12 @@ class Connection(HttpToolsProtocol):
             self.reading, self.since = "header", self.loop.time()
         if self.reading == "header":
             self.header_bytes += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade:
+            pass  # there is nothing here to upgrade to; the request itself is answered as any other
         if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("")
 
@@ -134,22 +86,62 @@ class Connection(HttpToolsProtocol):
         too_large = "The request's header is too large."
         super().send_400_response(too_large if self.header_bytes > MAX_HEADER_BYTES else msg)
 
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
         if self.header_bytes > MAX_HEADER_BYTES and self._is_header_too_large():
             raise ValueError("a header that is too large")  # which ends the parser
         self.reading, self.header_bytes = "body", 0
-        super().on_headers_complete()
-        extensions = {DIRECT: Direct(self, self.cycle)}
-        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+        parser, before = self.parser, self.cycle
+        version = parser.get_http_version()
+        self.scope = self._scoped(version)
+        self.cycle = cycle = Cycle(self, keep_alive=version != "1.0" and parser.should_keep_alive())
+        self.scope["extensions"] = {DIRECT: cast(Any, cycle)}
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:  # pipelined: it has to wait for its turn
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.tell()
+
+    def on_message_complete(self) -> None:
+        self.reading, cycle = "", self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.tell()
+
+    def _scoped(self, version: str) -> HTTPScope:
+        """The request's ASGI scope. Raises ``httptools.HttpParserError`` for a target that is none."""
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope = self._common.copy()
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = target.path, target.query or b""
+        scope["headers"] = self.headers
+        return scope
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        assert isinstance(cycle, Cycle)
+        cycle.task = task = self.loop.create_task(cycle.run(cast(App, app)))
+        self.tasks.add(task)
 
     def _is_header_too_large(self) -> bool:
         """Of the header itself: what came with it may be the body."""
         lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
         return len(self.url) + lines > MAX_HEADER_BYTES
-
-    def on_message_complete(self) -> None:
-        self.reading = ""
-        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """As uvicorn's own, but the sweep of ``http.server`` stands in for a timer after each answer."""

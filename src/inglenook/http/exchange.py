@@ -26,7 +26,7 @@ DIRECT = "inglenook.direct"
 class Direct(Protocol):
     """What ``receive`` and ``send`` do, in one step each. What cannot be done so now goes ASGI's way."""
 
-    def body(self) -> bytes | None:
+    def taken(self) -> bytes | None:
         """The whole body of the request, once; ``None``: it is not there yet."""
         ...
 
@@ -98,7 +98,7 @@ class Exchange:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
-        body = None if self._direct is None else self._direct.body()
+        body = None if self._direct is None else self._direct.taken()
         if body is None:
             return await self._pieces(limit)
         if len(body) > limit:
