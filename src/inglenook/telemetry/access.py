@@ -129,16 +129,16 @@ def line(call: Call, ended: float, stamp: str) -> Line:
     """The record of one request that ended at ``ended``, which is the time ``stamp``."""
     began = call.began
     told = (stamp, call.request_id, call.method, call.route, call.status, call.outcome)
-    latency = round((ended - began) * 1000, 2)
+    latency = _milliseconds(ended - began)
     if not call.model:
         made = Line("request", *told, latency, call.client.name)
     else:
         where = (call.model, call.instead_of, call.upstream, call.stream, call.attempts, call.cache)
         made = Line("request", *told, latency, call.client.name, *where)
         if call.turn_at:
-            made.queue_place, made.queue_ms = call.place, round(call.waited * 1000, 2)
+            made.queue_place, made.queue_ms = call.place, _milliseconds(call.waited)
         if call.first_at:
-            made.first_byte_ms = round((call.first_at - began) * 1000, 2)
+            made.first_byte_ms = _milliseconds(call.first_at - began)
         usage = call.usage
         if usage is not None:
             made.tokens_in, made.tokens_out = usage.prompt_tokens, usage.completion_tokens
@@ -148,6 +148,11 @@ def line(call: Call, ended: float, stamp: str) -> Line:
     if call.trace is not None:
         made.trace_id = call.trace.trace_id
     return made
+
+
+def _milliseconds(seconds: float) -> float:
+    """To the hundredth. ``round`` does the same by way of the number's digits, for four times the price."""
+    return int(seconds * 1e5 + 0.5) / 100
 
 
 def wants_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:

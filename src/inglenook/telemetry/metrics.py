@@ -28,6 +28,8 @@ Values = Iterable[tuple[Labels, float]]
 """Samples of one counter or gauge: the labels' values in the order of its ``Name.labels``, and the number."""
 
 OPENMETRICS = "application/openmetrics-text"
+MOST_MET = 4096
+"""Ways for a request to be, as it says itself, that are remembered."""
 CANCELLED = "cancelled"
 """Stands where an error's code would, for a request whose client left."""
 
@@ -61,7 +63,7 @@ class Series:
 
     __slots__ = (
         *("route", "model", "end", "latency", "queue", "first", "per_token", "prompt", "answer"),
-        *("cached", "retries"),
+        *("at_once", "cached", "retries"),
     )
 
     def __init__(self, route: str, model: str, end: str) -> None:
@@ -74,13 +76,17 @@ class Series:
         self.per_token = Histogram(names.PER_TOKEN.bounds)
         self.prompt = Histogram(names.PROMPT_LENGTHS.bounds)
         self.answer = Histogram(names.ANSWER_LENGTHS.bounds)
+        self.at_once = 0
+        """Requests that did not stand in any line; the histogram has those that did."""
         self.cached = self.retries = 0
 
     def add(self, call: Call, ended: float) -> None:
         self.latency.add(ended - call.began)
         if not call.model:
             return
-        if call.turn_at:
+        if not call.waited:
+            self.at_once += call.turn_at > 0
+        else:
             self.queue.add(call.waited)
         if call.attempts > 1:
             self.retries += call.attempts - 1
@@ -99,8 +105,18 @@ class Series:
         other = Series(self.route, self.model, self.end)
         for name in ("latency", "queue", "first", "per_token", "prompt", "answer"):
             setattr(other, name, getattr(self, name).copy())
+        other.queue.counts[0] += self.at_once
         other.cached, other.retries = self.cached, self.retries
         return other
+
+
+class Tally:
+    """Requests with the same labels, and the series that they are in."""
+
+    __slots__ = ("count", "series")
+
+    def __init__(self, series: Series) -> None:
+        self.count, self.series = 0, series
 
 
 @dataclass(frozen=True)
@@ -124,39 +140,51 @@ class Requests:
     def __init__(self, models: Collection[str]) -> None:
         self._models = frozenset(models)
         self._codes = frozenset(known_codes())
-        self._requests: dict[tuple[str, str, int, str, str], int] = {}
-        self._cache: dict[tuple[str, str], int] = {}
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        """By route, method, status, model, client, end, and what the cache said."""
+        self._met: dict[tuple[str | int, ...], Tally] = {}
+        """The same by what requests said themselves, some of which is for clients to invent."""
         self._refused: dict[str, int] = {}
         self._fallbacks: dict[str, int] = {}
         self._series: dict[tuple[str, str, str], Series] = {}
 
     def observe(self, call: Call, ended: float) -> None:
         """Count one request; ``ended`` is on the clock of ``call.began``."""
-        model = call.model if call.model in self._models else ""
-        client = call.client
-        method = call.method if call.method in METHODS else OTHER
-        key = (call.route, method, call.status, model, client.name if client.configured else "")
-        self._requests[key] = self._requests.get(key, 0) + 1
-        end = "" if call.outcome == "complete" else self._end(call)
-        series = self._series.get((call.route, model, end))
-        if series is None:
-            series = self._series[call.route, model, end] = Series(call.route, model, end)
-        series.add(call, ended)
-        if call.cache:
-            looked = (model, call.cache)
-            self._cache[looked] = self._cache.get(looked, 0) + 1
-        if call.instead_of in self._models:
+        client = call.client.name if call.client.configured else ""
+        said = (call.route, call.method, call.status, call.model, client, call.outcome, call.code, call.cache)
+        tally = self._met.get(said)
+        if tally is None:
+            if len(self._met) >= MOST_MET:
+                self._met.clear()
+            tally = self._met[said] = self._tally(call, client)
+        tally.count += 1
+        tally.series.add(call, ended)
+        if call.instead_of and call.instead_of in self._models:
             self._fallbacks[call.instead_of] = self._fallbacks.get(call.instead_of, 0) + 1
-        if end in _REFUSALS:
+        end = tally.series.end
+        if end and end in _REFUSALS:
             reason = call.refused or _REFUSALS[end]
             self._refused[reason] = self._refused.get(reason, 0) + 1
 
+    def _tally(self, call: Call, client: str) -> Tally:
+        model = call.model if call.model in self._models else ""
+        method = call.method if call.method in METHODS else OTHER
+        end = "" if call.outcome == "complete" else self._end(call)
+        labels = (call.route, method, str(call.status), model, client, end, call.cache)
+        tally = self._tallies.get(labels)
+        if tally is None:
+            of = (call.route, model, end)
+            series = self._series.get(of) or self._series.setdefault(of, Series(*of))
+            tally = self._tallies[labels] = Tally(series)
+        return tally
+
     def counted(self) -> Counted:
         """What there is so far. May be called in any thread: a request that ends now may be half in it."""
+        tallies = [(labels, tally.count) for labels, tally in list(self._tallies.items())]
         return Counted(
             [series.copy() for series in list(self._series.values())],
-            [((key[0], key[1], str(key[2]), *key[3:]), count) for key, count in list(self._requests.items())],
-            [(key, count) for key, count in list(self._cache.items())],
+            [*_summed((labels[:5], count) for labels, count in tallies)],
+            [*_summed(((labels[3], labels[6]), count) for labels, count in tallies if labels[6])],
             [((reason,), count) for reason, count in list(self._refused.items())],
             [((model,), count) for model, count in list(self._fallbacks.items())],
         )
