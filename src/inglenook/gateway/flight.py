@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from inglenook.gateway.reply import Reply
+from inglenook.gateway.reply import DONE, Done, Reply
 from inglenook.telemetry.call import Call
 
 RUN_OVERHEAD = 48
@@ -102,8 +102,9 @@ class Flight:
             self._progress = asyncio.get_running_loop().create_future()
             await self._progress
 
-    async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
+    def whole(self, body: bytes, content_type: bytes = b"application/json") -> Done:
         self.answer = (body, content_type)
+        return DONE
 
     async def end(self) -> None:
         """The end is told by ``rest``: until the work has returned, it can still fail."""
@@ -127,7 +128,7 @@ class Flight:
         """After ``land``: what the first client has yet to get. Raises the failure."""
         if self._helper is not None:
             return self._helper
-        return _nothing() if self._direct is None else self.conclude(self._direct)
+        return DONE if self._direct is None else self.conclude(self._direct)
 
     def conclude(self, reply: Reply) -> Awaitable[None]:
         """End a reply that was given all ``runs``. Raises the failure."""
@@ -212,10 +213,6 @@ class Flight:
         for listener in self._listeners:
             listener.at = 0
         return True
-
-
-async def _nothing() -> None:
-    """For a client that has left."""
 
 
 class Listener:

@@ -102,7 +102,7 @@ class Gateway:
             raise Forbidden("Your API key is not for this model. GET /v1/models lists those it is for.")
         return entry
 
-    async def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> None:
+    def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/chat/completions``. Raises ``InglenookError``; the edge tells the client."""
         route = self.route(call, request.model, "chat")
         call.stream, call.at_most = bool(request.stream), at_most(request)
@@ -111,7 +111,7 @@ class Gateway:
             theirs = addressed(body, request.model, lane, route, request)
             return self._chat(call, lane, request, theirs, reply)
 
-        await self.attempts.run(call, route, serve, reply, partial(beginning, request))
+        return self.attempts.run(call, route, serve, reply, partial(beginning, request))
 
     def _chat(
         self, call: Call, lane: Lane, request: ChatRequest, body: bytes, reply: Reply

@@ -23,7 +23,9 @@ LARGEST_ERROR = 1 << 20
 
 async def relay_whole(call: Call, engine: Engine, response: Response, reply: Reply) -> None:
     """A complete answer. Raises ``EngineLost`` if it is not, and the engine's error as ours."""
-    body = await body_of(response)
+    body = response.body_now()
+    if body is None:
+        body = await body_of(response)
     if response.status != 200:
         raise refused(engine, response.status, response.headers, body)
     check_encoding(response.headers)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable, Generator
+from typing import Any, Protocol, cast
+
+
+class Done:
+    """What was done at once, and need not be awaited by those who do."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return _NOTHING
+
+
+_NOTHING = cast(Generator[Any, None, None], iter(()))
+DONE = Done()
 
 
 class Reply(Protocol):
@@ -16,7 +30,7 @@ class Reply(Protocol):
         """Send what was kept, behind status 200 if nothing went before; waits while the client is slow."""
         ...
 
-    async def whole(self, body: bytes, content_type: bytes = b"application/json") -> None:
+    def whole(self, body: bytes, content_type: bytes = b"application/json") -> Awaitable[None]:
         """Send a complete answer with status 200."""
         ...
 

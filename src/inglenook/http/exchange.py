@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from inglenook.errors import BodyTooLarge, InglenookError
 from inglenook.gateway import reply
+from inglenook.gateway.reply import DONE
 from inglenook.http.asgi import Lines, Receive, Scope, Send
 from inglenook.http.compress import ABOVE, compressed
 from inglenook.telemetry.call import Call
@@ -25,6 +26,9 @@ DIRECT = "inglenook.direct"
 
 class Direct(Protocol):
     """What ``receive`` and ``send`` do, in one step each. What cannot be done so now goes ASGI's way."""
+
+    task: asyncio.Task[None]
+    """What answers the request."""
 
     def taken(self) -> bytes | None:
         """The whole body of the request, once; ``None``: it is not there yet."""
@@ -95,13 +99,16 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises ``BodyTooLarge`` past ``limit`` bytes, before reading on."""
+        body = self.body_now(limit)
+        return await self._pieces(limit) if body is None else body
+
+    def body_now(self, limit: int) -> bytes | None:
+        """The same, once, if it is there already; it mostly is, and nothing need be awaited."""
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
         body = None if self._direct is None else self._direct.taken()
-        if body is None:
-            return await self._pieces(limit)
-        if len(body) > limit:
+        if body is not None and len(body) > limit:
             raise _too_large(limit)
         return body
 
@@ -119,6 +126,15 @@ class Exchange:
             pieces.append(piece)
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def task(self) -> asyncio.Task[Any]:
+        """What answers the request: the task that asks."""
+        if self._direct is not None:
+            return self._direct.task
+        task = asyncio.current_task()
+        assert task is not None
+        return task
 
     def watch(self, left: Callable[[], None] | None) -> bool:
         """Have ``left`` called when the client leaves. ``False``: only ``until_client_leaves`` can tell."""
@@ -151,8 +167,13 @@ class Exchange:
             await self._start(200, headers)
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
-    def whole(self, body: bytes, content_type: bytes = b"application/json") -> Coroutine[Any, Any, None]:
-        return self.answer(200, body, [b"content-type: " + content_type])
+    def whole(self, body: bytes, content_type: bytes = b"application/json") -> Awaitable[None]:
+        headers = [b"content-type: " + content_type]
+        if self._direct is None or len(body) >= self.compress_above or self.call.method == "HEAD":
+            return self.answer(200, body, headers)
+        if self._direct.answer(self._head(200, headers), body):
+            return DONE
+        return self.answer(200, body, headers)
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -217,9 +238,7 @@ class Departure:
         self._stays = False
 
     def __enter__(self) -> Departure:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
+        self._task = self._exchange.task
         if not self._exchange.watch(self._left):
             self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch)
         return self

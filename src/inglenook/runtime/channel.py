@@ -94,6 +94,10 @@ class Response:
         """
         return await self._connection.flow(take)
 
+    def body_now(self) -> bytes | None:
+        """The whole body if it has come already: it mostly comes with the head."""
+        return self._connection.read_now()
+
     async def body(self, limit: int = 256 << 20) -> bytes:
         """The whole body. Raises ``EngineLost``, and ``EngineError`` past ``limit`` bytes."""
         pieces: list[bytes] = []
@@ -305,6 +309,9 @@ class _Connection(asyncio.Protocol):
                 raise EngineLost("The engine ended in the middle of its answer.")
             await self._wait()
 
+    def read_now(self) -> bytes | None:
+        return self._taken() if self._complete and self._pieces else None
+
     async def flow(self, take: Callable[[bytes], bool]) -> bool:
         # What is there already, then nothing but waiting: ``data_received`` calls ``take`` meanwhile.
         while (data := await self.read()) is not None:
@@ -367,19 +374,23 @@ class _Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
-    async def _wait(self) -> None:
+    def _wait(self) -> Awaitable[None]:
         """Until something came; silence is told, not returned."""
+        if self._idle is not None:
+            return self._wait_and_tell(self._idle)
+        self._since = self._loop.time()
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    async def _wait_and_tell(self, idle: Idle) -> None:
         while True:
             self._since = self._loop.time()
             self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-            if not self._idled or self._idle is None:
+            await self._waiter
+            if not self._idled:
                 return
             self._idled = False
-            await self._idle.tell()
+            await idle.tell()
             if self._news():
                 return
 

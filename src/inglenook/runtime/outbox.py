@@ -15,10 +15,14 @@ class Outbox:
 
     def __init__(self) -> None:
         self._waiting: list[Outgoing] = []
+        # Made before there is a loop. To ask for it costs a system call each time (``getpid``).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, outgoing: Outgoing) -> None:
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._flush)
         self._waiting.append(outgoing)
 
     def _flush(self) -> None:

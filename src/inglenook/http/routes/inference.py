@@ -29,7 +29,9 @@ def _posted(
     max_body: int,
 ) -> Handler:
     async def handle(exchange: Exchange) -> None:
-        body = await exchange.body(max_body)
+        body = exchange.body_now(max_body)
+        if body is None:
+            body = await exchange.body(max_body)
         request = read(body)
         with Departure(exchange):
             call = exchange.call
