@@ -114,21 +114,35 @@ class _Visit:
         if lane.upstream is not None:
             lane.upstream.budget.feed()
         while True:
+            ticket = _begin(self._call, lane)
+            if ticket is None:
+                lane = await self._next(lane, _left_alone((lane,)))
+                continue
             try:
-                await _try(self._call, lane, serve)
+                await serve(lane)
+                _ended(lane.upstream, ticket, None)
                 return
-            except InglenookError as error:
-                self._tried.append(lane)
-                again = self._again(lane, error)
-                if again is None:
+            except BaseException as problem:
+                _ended(lane.upstream, ticket, problem)
+                if not isinstance(problem, InglenookError):
                     raise
-                lane, seconds = again
-                if seconds:
-                    await self._attempts.wait(self._call, self._reply, seconds)
-                if lane.closed_for(time.monotonic()):  # others have failed there meanwhile
-                    raise
-            if lane.upstream is not None:
-                lane.upstream.retries += 1
+                failure = problem
+            lane = await self._next(lane, failure)
+
+    async def _next(self, lane: Lane, failure: InglenookError) -> Lane:
+        """Where to try after a ``failure`` at ``lane``, when it is time. Raises it if nothing follows."""
+        self._tried.append(lane)
+        again = self._again(lane, failure)
+        if again is None:
+            raise failure
+        other, seconds = again
+        if seconds:
+            await self._attempts.wait(self._call, self._reply, seconds)
+        if other.closed_for(time.monotonic()):  # others have failed there meanwhile
+            raise failure
+        if other.upstream is not None:
+            other.upstream.retries += 1
+        return other
 
     def _again(self, lane: Lane, error: InglenookError) -> tuple[Lane, float] | None:
         """Where to try next, and after how many seconds; ``None`` when there is no further try."""
@@ -167,43 +181,42 @@ class _Visit:
         return self._stop.lanes[self._stop.balance.pick(numbers, self._prompt())]
 
 
-async def _try(call: Call, lane: Lane, serve: Serve) -> None:
-    """One try, of whose outcome the upstream's breaker is told."""
+def _begin(call: Call, lane: Lane) -> int | None:
+    """Note the beginning of a try: the ticket for its upstream's breaker. ``None``: that is open by now."""
     upstream = lane.upstream
-    if upstream is None:
-        call.attempts += 1 if call.attempts else 0
-        call.upstream = ""
-        await serve(lane)
-        return
-    breaker = upstream.breaker
-    ticket = breaker.begin(time.monotonic(), call)
+    ticket = 0 if upstream is None else upstream.breaker.begin(time.monotonic(), call)
     if ticket is None:
-        raise _left_alone((lane,))
+        return None
     call.attempts += 1 if call.attempts else 0  # whoever serves it counts the first
+    if upstream is None:
+        call.upstream = ""
+        return ticket
     call.upstream = upstream.name
     if call.instead_of:
         _forget(call, UPSTREAM)
         call.headers.append(UPSTREAM + _header(upstream.name))
     upstream.in_flight += 1
     upstream.requests += 1
-    try:
-        await serve(lane)
-        breaker.succeeded(ticket)
-    except InglenookError as error:
-        guilty = blame(error)
-        _warn_of_key(upstream, error)
-        if guilty is None:
-            breaker.abandoned(ticket)
-        elif guilty:
-            _failed(upstream, ticket)
-        else:
-            breaker.succeeded(ticket)
-        raise
-    except BaseException:
-        breaker.abandoned(ticket)
-        raise
-    finally:
-        upstream.in_flight -= 1
+    return ticket
+
+
+def _ended(upstream: Upstream | None, ticket: int, problem: BaseException | None) -> None:
+    """Note how a try ended, in its upstream's breaker too."""
+    if upstream is None:
+        return
+    upstream.in_flight -= 1
+    if problem is None:
+        upstream.breaker.succeeded(ticket)
+        return
+    guilty = blame(problem) if isinstance(problem, InglenookError) else None
+    if isinstance(problem, InglenookError):
+        _warn_of_key(upstream, problem)
+    if guilty is None:
+        upstream.breaker.abandoned(ticket)
+    elif guilty:
+        _failed(upstream, ticket)
+    else:
+        upstream.breaker.succeeded(ticket)
 
 
 def _failed(upstream: Upstream, ticket: int) -> None:

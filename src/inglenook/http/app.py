@@ -132,9 +132,9 @@ class Inglenook:
         self.idle_seconds = self._admission.idle_seconds
         guard = _guard(settings, self.keys, routes, self.surface.opened)
         cors = _cors(settings.server, self.surface.pages)
-        self._edge = Edge(routes, self.seen, guard, self._admission, cors)
+        self.edge = Edge(routes, self.seen, guard, self._admission, cors)
         self._take_on(guard)
-        self._edge.present = llm.presenting(native.presenting(self.surface.present))
+        self.edge.present = llm.presenting(native.presenting(self.surface.present))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -143,7 +143,7 @@ class Inglenook:
                 raise RuntimeError("Inglenook is not running: enter `app.running()` in your lifespan first")
             if root := scope.get("root_path"):
                 scope = below(scope, root)
-            await self._edge(scope, receive, send)
+            await self.edge(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -156,7 +156,7 @@ class Inglenook:
         if surface.presented is not None:
             guard.presented = surface.presented
         if surface.request_ids is not None:
-            self._edge.request_ids = surface.request_ids
+            self.edge.request_ids = surface.request_ids
         if surface.log_line is not None and self.seen.access.is_json:
             self.seen.access.write_as(surface.log_line)
 

@@ -48,6 +48,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, outbox: Outbox, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._outbox = outbox
+        # Ours has begun before we listen, and has no prefix here: its edge can be asked without more.
+        self.app = getattr(self.app, "edge", self.app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, Outgoing(transport, self._outbox)))

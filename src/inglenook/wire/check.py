@@ -72,13 +72,15 @@ def reader(
     """A function from a body to a checked ``shape``. Build once: decoders are costly to make."""
     decoder = msgspec.json.Decoder(shape)
     names = [name for name in (*ranges, *minima) if name in shape.__struct_fields__]
-    numbers = attrgetter(*names)
+    numbers, unsaid = attrgetter(*names), (None,) * len(names)
 
     def read(body: bytes) -> R:
         request = decoded(decoder, body)
-        for name, value in zip(names, numbers(request), strict=True):
-            if value is not None:
-                _check_number(name, value, ranges.get(name), minima.get(name, 0))
+        said = numbers(request)
+        if said != unsaid:
+            for name, value in zip(names, said, strict=True):
+                if value is not None:
+                    _check_number(name, value, ranges.get(name), minima.get(name, 0))
         _check_rest(request)
         check(request)
         return request
