@@ -22,6 +22,7 @@ def metrics(requests: Requests, live: Live, more: Callable[[], bytes] = bytes) -
 
     async def handle(exchange: Exchange) -> None:
         accept = exchange.headers.get(b"accept", b"").decode("latin-1")
+        live.seen.tell()
         own = more()
         # Lanes and breakers belong to the event loop; adding up and writing out need not hold it up.
         now, sessions = live.now(), live.sessions()
