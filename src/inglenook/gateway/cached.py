@@ -138,35 +138,30 @@ class CachedGateway:
 
     def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/chat/completions``, as ``Gateway.chat`` has it."""
-        work = partial(self._gateway.chat, call, request, body)
+        route = self._gateway.route(call, request.model, "chat")
+        work = partial(self._gateway.chat_on, route, call, request, body)
         return self._answered(b"chat", call, request, body, reply, work)
 
     def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/completions``, as ``Gateway.complete`` has it."""
-        work = partial(self._gateway.complete, call, request, body)
+        route = self._gateway.route(call, request.model, "chat")
+        work = partial(self._gateway.complete_on, route, call, request, body)
         return self._answered(b"completions", call, request, body, reply, work)
 
     def _answered(
-        self, route: bytes, call: Call, request: Generation, body: bytes, reply: Reply, work: Work
+        self, api: bytes, call: Call, request: Generation, body: bytes, reply: Reply, work: Work
     ) -> Awaitable[None]:
-        key = self._key(route, call, request, body)
+        """By the work, unless there is an answer. The call's model is known, and its client may use it."""
+        if not (self._sampled or is_repeatable(request, cold=call.model in self._cold)):
+            return work(reply)
+        call.stream = bool(request.stream)
+        key = self._keys.of(api, call, body)
         if key is None:
             return work(reply)
         found = self._cache.find(call, key)
         if found is None:
             return self._cache.fill(call, key, reply, work, is_finished)
-        self._gateway.route(call, request.model, "chat")
         return self._cache.give(call, found, reply)
-
-    def _key(self, route: bytes, call: Call, request: Generation, body: bytes) -> bytes | None:
-        if not (self._sampled or is_repeatable(request, cold=self._is_cold(request))):
-            return None
-        call.stream = bool(request.stream)
-        call.model = self._gateway.catalog.resolve(request.model).id
-        return self._keys.of(route, call, body)
-
-    def _is_cold(self, request: Generation) -> bool:
-        return bool(self._cold) and self._gateway.catalog.resolve(request.model).id in self._cold
 
 
 class CachedEmbeddings:

@@ -104,7 +104,12 @@ class Gateway:
 
     def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/chat/completions``. Raises ``InglenookError``; the edge tells the client."""
-        route = self.route(call, request.model, "chat")
+        return self.chat_on(self.route(call, request.model, "chat"), call, request, body, reply)
+
+    def chat_on(
+        self, route: Route, call: Call, request: ChatRequest, body: bytes, reply: Reply
+    ) -> Awaitable[None]:
+        """The same for a request whose ``route`` is known."""
         call.stream, call.at_most = bool(request.stream), at_most(request)
 
         def serve(lane: Lane) -> Awaitable[None]:
@@ -127,9 +132,14 @@ class Gateway:
             choices.append(Choice(index, 0, self._server(lane, prepared)))
         return compose(call, choices, reply, include_usage=request.include_usage)
 
-    async def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> None:
+    def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/completions``. Raises ``InglenookError``."""
-        route = self.route(call, request.model, "chat")
+        return self.complete_on(self.route(call, request.model, "chat"), call, request, body, reply)
+
+    async def complete_on(
+        self, route: Route, call: Call, request: CompletionRequest, body: bytes, reply: Reply
+    ) -> None:
+        """The same for a request whose ``route`` is known."""
         call.stream, call.at_most = bool(request.stream), at_most(request)
 
         def serve(lane: Lane) -> Awaitable[None]:

@@ -106,8 +106,10 @@ class Admission:
         if standing is None or standing.client is not client:
             standing = self._standing(client, now)
         self._standings.move_to_end(client.name)
-        length = headers.get(b"content-length", b"")
-        reserved = estimate(client, int(length) if length.isdigit() else None)
+        reserved = 0
+        if client.tokens_per_minute:
+            length = headers.get(b"content-length", b"")
+            reserved = estimate(client, int(length) if length.isdigit() else None)
         if not standing.account.admit(client, reserved, now):
             self._refuse(call, standing, reserved)
         call.reserved = reserved

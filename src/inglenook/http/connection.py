@@ -48,6 +48,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, outbox: Outbox, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._outbox = outbox
+        self._own_headers: list[tuple[bytes, bytes]] | None = None
+        self._ok = b""
         # Ours has begun before we listen, and has no prefix here: its edge can be asked without more.
         self.app = getattr(self.app, "edge", self.app)
 
@@ -87,6 +89,14 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         too_large = "The request's header is too large."
         super().send_400_response(too_large if self.header_bytes > MAX_HEADER_BYTES else msg)
+
+    def ok(self) -> bytes:
+        """How a good answer begins: its status and the server's own headers, which change once a second."""
+        headers = self.server_state.default_headers
+        if headers is not self._own_headers:
+            self._own_headers = headers
+            self._ok = b"\r\n".join((b"HTTP/1.1 200 OK", *map(b": ".join, headers), b""))
+        return self._ok
 
     # What the parser calls.
 

@@ -18,7 +18,6 @@ from inglenook.http.asgi import App, Lines, Receive, Scope, Send
 if TYPE_CHECKING:
     from inglenook.http.connection import Connection
 
-_OK = b"HTTP/1.1 200 OK"
 _CONTROLS = bytes({*range(32), 127} - {9})
 """What no header's value may have (RFC 9110, 5.5): a line's end would begin another header."""
 
@@ -119,12 +118,12 @@ class Cycle(RequestResponseCycle):
         return self.keep_alive and not (self.response_started or self.disconnected or self.flow.write_paused)
 
     def _head(self, headers: Lines, last: bytes) -> bytes:
-        lines = [_OK, *map(b": ".join, self.default_headers), *headers, last, b"", b""]
+        lines = [*headers, last, b"", b""]
         head = b"\r\n".join(lines)
         if len(head.translate(None, _CONTROLS)) != len(head) - 2 * (len(lines) - 1):
             raise RuntimeError("a header of the answer has a control character in it")
         self.response_started, self.waiting_for_100_continue = True, False
-        return head
+        return self._connection.ok() + head
 
 
 def _nothing() -> None:
