@@ -10,7 +10,10 @@ import pytest
 
 from inglenook.config.settings import ModelSettings, SamplingDefaults
 from inglenook.policy.cache_key import (
+    IGNORED,
+    UNREPEATABLE,
     freshness,
+    is_plain,
     is_repeatable,
     model_identity,
     owner,
@@ -117,6 +120,33 @@ def test_nested_order_does_not_matter_and_nested_values_do() -> None:
         for schema in (SCHEMA, turned, SCHEMA | {"required": ["a"]})
     )
     assert one == same != other
+
+
+def test_of_a_plain_request_every_byte_counts() -> None:
+    """What is written in other words is asked once more, which is never wrong."""
+    one, same, other = (
+        request_key(b"chat", b"{}", b"[]", body, strict=True, plain=True)
+        for body in (b'{"a":1,"b":2}', b'{"a":1,"b":2}', b'{"b":2,"a":1}')
+    )
+    assert one is not None
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("fields", "plain"),
+    [
+        ({}, True),
+        ({"temperature": 0, "seed": 7, "top_p": None, "a field from tomorrow": 1}, True),
+        ({"user": None, "store": None}, True),
+        *(({name: "said"}, False) for name in sorted(IGNORED | UNREPEATABLE)),
+        ({"store": False}, False),
+    ],
+)
+def test_a_request_is_plain_when_it_says_nothing_beside_what_it_asks(
+    fields: dict[str, Any], plain: bool
+) -> None:
+    """Each field that the answer does not depend on, or that forbids to keep it, is seen."""
+    assert is_plain(request(**fields)) is plain
 
 
 def test_route_model_and_client_are_part_of_the_key() -> None:

@@ -17,7 +17,14 @@ from inglenook.gateway.embed import Embeddings
 from inglenook.gateway.flight import Flight, Listener, Room
 from inglenook.gateway.gateway import Gateway
 from inglenook.gateway.reply import Reply, send
-from inglenook.policy.cache_key import is_repeatable, model_identity, owner, request_key, upstream_identity
+from inglenook.policy.cache_key import (
+    is_plain,
+    is_repeatable,
+    model_identity,
+    owner,
+    request_key,
+    upstream_identity,
+)
 from inglenook.policy.client import NOBODY
 from inglenook.store.answer_file import AnswerFile
 from inglenook.store.answers import Answer, Answers
@@ -155,7 +162,7 @@ class CachedGateway:
         if not (self._sampled or is_repeatable(request, cold=call.model in self._cold)):
             return work(reply)
         call.stream = bool(request.stream)
-        key = self._keys.of(api, call, body)
+        key = self._keys.of(api, call, body, plain=is_plain(request))
         if key is None:
             return work(reply)
         found = self._cache.find(call, key)
@@ -209,13 +216,13 @@ class Keys:
         self._shared = settings.cache.shared
         self._identities = _identities(settings)
 
-    def of(self, route: bytes, call: Call, body: bytes) -> bytes | None:
+    def of(self, route: bytes, call: Call, body: bytes, *, plain: bool = False) -> bytes | None:
         """The key of a request whose model is known; ``None`` where its answer is not to be kept."""
         identity = self._identities.get(call.model)
         if identity is None or call.freshness == "no-store":
             return None
         asker = owner(NOBODY if self._shared else call.client)
-        return request_key(route, identity, asker, body, strict=self._shared)
+        return request_key(route, identity, asker, body, strict=self._shared, plain=plain)
 
 
 def _identities(settings: Settings) -> Mapping[str, bytes]:

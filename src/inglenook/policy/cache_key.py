@@ -2,12 +2,17 @@
 
 The key is a SHA-256 of everything that may change the answer, so nothing of a prompt can be read from it.
 What we do not know is taken to matter: a field that is new to us makes a miss, never a wrong hit.
+
+A program that asks again writes the same bytes again, so the bytes are what is compared. To compare the
+meaning, a body has to be read and written anew, which cost more than all else in the cache together
+(docs/performance.md); that is done where a body says what the answer does not depend on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -38,9 +43,11 @@ _RUNNING = frozenset(
     """.split()
 )
 """Settings of a model that say how it runs. All others may change what it answers."""
-_FORM = "1"
+_FORM = b"2"
 """To be changed with anything below that changes keys: no key on disk then fits a new request."""
 
+_asides = attrgetter(*sorted(IGNORED | UNREPEATABLE))
+_NONE = (None,) * len(IGNORED | UNREPEATABLE)
 _fields = msgspec.json.Decoder(dict[str, Any])
 _canonical = msgspec.json.Encoder(order="sorted")
 
@@ -53,6 +60,11 @@ def is_repeatable(request: ChatRequest | CompletionRequest, *, cold: bool) -> bo
     if request.seed is not None and request.seed not in RANDOM_SEEDS:
         return True
     return cold if request.temperature is None else request.temperature == 0
+
+
+def is_plain(request: ChatRequest | CompletionRequest) -> bool:
+    """Whether a request says nothing of which this module has to know more than that it is there."""
+    return _asides(request) == _NONE
 
 
 def freshness(cache_control: bytes) -> Freshness:
@@ -80,13 +92,18 @@ def owner(client: Client) -> bytes:
     return msgspec.json.encode([client.name, client.configured])
 
 
-def request_key(route: bytes, identity: bytes, owner: bytes, body: bytes, *, strict: bool) -> bytes | None:
+def request_key(
+    route: bytes, identity: bytes, owner: bytes, body: bytes, *, strict: bool, plain: bool = False
+) -> bytes | None:
     """The key of a request, or ``None`` for one whose answer must not be kept.
 
-    ``body`` is the client's JSON object: the order of names, whitespace, nulls and the difference between
-    0 and 0.0 do not matter. ``strict`` turns away a body that says one name twice: an upstream might
-    read the other value, and so put its answer to one prompt in the place of another's.
+    ``body`` is the client's JSON object. Of a ``plain`` one every byte counts; else the order of names,
+    whitespace, nulls and the difference between 0 and 0.0 do not matter. ``strict`` turns away a body that
+    then says one name twice: an upstream might read the other value, and so put its answer to one prompt
+    in the place of another's.
     """
+    if plain:
+        return _hashed(route, identity, owner, body)
     try:
         fields = _fields.decode(body)
         if strict:
@@ -96,8 +113,12 @@ def request_key(route: bytes, identity: bytes, owner: bytes, body: bytes, *, str
         said = _canonical.encode(_meant(fields))
     except (ValueError, OverflowError, RecursionError):
         return None
-    # Each part is JSON or our own word, so that no two lists of parts can run together to the same bytes.
-    return hashlib.sha256(b"\n".join((_FORM.encode(), route, identity, owner, said))).digest()
+    return _hashed(route, identity, owner, said)
+
+
+def _hashed(route: bytes, identity: bytes, owner: bytes, body: bytes) -> bytes:
+    # All but the last are JSON in one line, or our own word: no two lists run together to the same bytes.
+    return hashlib.sha256(b"\n".join((_FORM, route, identity, owner, body))).digest()
 
 
 def _meant(fields: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,21 @@ class ResponseFormat(Struct):
     schema: dict[str, Any] | bool | None = None
 
 
-class _Sampling(Addresses, kw_only=True):
+class Asides(Addresses, kw_only=True):
+    """What a request says beside what it asks for. The response cache looks whether it is there."""
+
+    user: str | None = None
+    safety_identifier: Any = None
+    metadata: Any = None
+    store: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    web_search_options: Any = None
+    t_max_predict_ms: Any = None
+    xtc_probability: Any = None
+
+
+class _Sampling(Asides, kw_only=True):
     """What both endpoints share. ``None`` is "not given"; llama.cpp's own samplers are at the end."""
 
     model: str
@@ -112,7 +126,6 @@ class _Sampling(Addresses, kw_only=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    user: str | None = None
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None

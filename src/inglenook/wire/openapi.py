@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from inglenook.wire import openapi_native
-from inglenook.wire.model_name import Addresses
+from inglenook.wire.openai import Asides
 from inglenook.wire.openapi_events import event_stream
 from inglenook.wire.openapi_failures import Failure, failures
 from inglenook.wire.openapi_fields import BOUNDED, CONSTRAINTS, FIELDS, SCHEMAS, WHOLE, bounds
@@ -256,13 +256,13 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     return {name: _component(name, schema) for name, schema in sorted(components.items())}
 
 
-_REFUSED = frozenset(Addresses.__struct_fields__)
-"""Fields that are read to be refused are not offered."""
+_UNTOLD = frozenset(Asides.__struct_fields__) - {"user"}
+"""Fields that are read to be refused, or passed on as any other that we do not know, are not offered."""
 
 
 def _component(name: str, schema: Json) -> Json:
     """A struct's schema with words and limits, its fields in reading order."""
-    given = {field: shape for field, shape in schema["properties"].items() if field not in _REFUSED}
+    given = {field: shape for field, shape in schema["properties"].items() if field not in _UNTOLD}
     words = FIELDS.get(name, {})
     order = [*(field for field in words if field in given), *(f for f in given if f not in words)]
     described: Json = {
