@@ -12,12 +12,12 @@ from inglenook.config.settings import ModelSettings, SamplingDefaults
 from inglenook.policy.cache_key import (
     IGNORED,
     UNREPEATABLE,
+    Key,
     freshness,
     is_plain,
     is_repeatable,
     model_identity,
     owner,
-    request_key,
     upstream_identity,
 )
 from inglenook.policy.client import NOBODY, Client
@@ -30,7 +30,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type"
 def key(body: bytes | dict[str, Any], *, strict: bool = False, **parts: bytes) -> bytes | None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     said = {"route": b"chat", "identity": b"{}", "owner": b'["",false]', **parts}
-    return request_key(said["route"], said["identity"], said["owner"], data, strict=strict)
+    return Key(said["route"], said["identity"], said["owner"]).of(data, strict=strict)
 
 
 def request(**fields: Any) -> ChatRequest:
@@ -125,7 +125,7 @@ def test_nested_order_does_not_matter_and_nested_values_do() -> None:
 def test_of_a_plain_request_every_byte_counts() -> None:
     """What is written in other words is asked once more, which is never wrong."""
     one, same, other = (
-        request_key(b"chat", b"{}", b"[]", body, strict=True, plain=True)
+        Key(b"chat", b"{}", b"[]").of(body, strict=True, plain=True)
         for body in (b'{"a":1,"b":2}', b'{"a":1,"b":2}', b'{"b":2,"a":1}')
     )
     assert one is not None

@@ -18,11 +18,11 @@ from inglenook.gateway.flight import Flight, Listener, Room
 from inglenook.gateway.gateway import Gateway
 from inglenook.gateway.reply import Reply, send
 from inglenook.policy.cache_key import (
+    Key,
     is_plain,
     is_repeatable,
     model_identity,
     owner,
-    request_key,
     upstream_identity,
 )
 from inglenook.policy.client import NOBODY
@@ -47,6 +47,8 @@ LOAD_SECONDS = 5.0
 """How long a start waits for the answers on disk. They are used whenever they come."""
 _FINISH = b'"finish_reason"'  # with bare quotes: within a text they would be escaped
 LARGEST_ERROR = 1 << 16
+MOST_BEGUN = 4096
+"""Beginnings of keys that are remembered."""
 # RFC 9111: what lies between us and the client must not keep what is one client's.
 _ALWAYS = [b"cache-control: no-store", b"vary: authorization"]
 _HIT = [b"x-inglenook-cache: hit", *_ALWAYS]
@@ -215,14 +217,24 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         self._shared = settings.cache.shared
         self._identities = _identities(settings)
+        self._begun: dict[tuple[bytes, str, str, bool], Key] = {}
+        """By route, model and client: what many requests have in common."""
 
     def of(self, route: bytes, call: Call, body: bytes, *, plain: bool = False) -> bytes | None:
         """The key of a request whose model is known; ``None`` where its answer is not to be kept."""
-        identity = self._identities.get(call.model)
-        if identity is None or call.freshness == "no-store":
+        if call.freshness == "no-store":
             return None
-        asker = owner(NOBODY if self._shared else call.client)
-        return request_key(route, identity, asker, body, strict=self._shared, plain=plain)
+        client = NOBODY if self._shared else call.client
+        common = (route, call.model, client.name, client.configured)
+        begun = self._begun.get(common)
+        if begun is None:
+            identity = self._identities.get(call.model)
+            if identity is None:
+                return None
+            if len(self._begun) >= MOST_BEGUN:
+                self._begun.clear()
+            begun = self._begun[common] = Key(route, identity, owner(client))
+        return begun.of(body, strict=self._shared, plain=plain)
 
 
 def _identities(settings: Settings) -> Mapping[str, bytes]:

@@ -92,33 +92,41 @@ def owner(client: Client) -> bytes:
     return msgspec.json.encode([client.name, client.configured])
 
 
-def request_key(
-    route: bytes, identity: bytes, owner: bytes, body: bytes, *, strict: bool, plain: bool = False
-) -> bytes | None:
-    """The key of a request, or ``None`` for one whose answer must not be kept.
+class Key:
+    """The keys of all requests on one route, to one model, of one client."""
 
-    ``body`` is the client's JSON object. Of a ``plain`` one every byte counts; else the order of names,
-    whitespace, nulls and the difference between 0 and 0.0 do not matter. ``strict`` turns away a body that
-    then says one name twice: an upstream might read the other value, and so put its answer to one prompt
-    in the place of another's.
-    """
-    if plain:
-        return _hashed(route, identity, owner, body)
+    __slots__ = ("_begun",)
+
+    def __init__(self, route: bytes, identity: bytes, owner: bytes) -> None:
+        # All are JSON in one line, or our own word: no two lists run together to the same bytes.
+        self._begun = hashlib.sha256(b"\n".join((_FORM, route, identity, owner, b"")))
+
+    def of(self, body: bytes, *, strict: bool, plain: bool = False) -> bytes | None:
+        """The key of a request, or ``None`` for one whose answer must not be kept.
+
+        ``body`` is the client's JSON object. Of a ``plain`` one every byte counts; else the order of names,
+        whitespace, nulls and the difference between 0 and 0.0 do not matter. ``strict`` turns away a body
+        that then says one name twice: an upstream might read the other value, and so put its answer to one
+        prompt in the place of another's.
+        """
+        said = body if plain else _meaning(body, strict=strict)
+        if said is None:
+            return None
+        hashed = self._begun.copy()
+        hashed.update(said)
+        return hashed.digest()
+
+
+def _meaning(body: bytes, *, strict: bool) -> bytes | None:
     try:
         fields = _fields.decode(body)
         if strict:
             json.loads(body, object_pairs_hook=_once)
         if not UNREPEATABLE.isdisjoint(fields) and any(map(fields.get, UNREPEATABLE)):
             return None
-        said = _canonical.encode(_meant(fields))
+        return _canonical.encode(_meant(fields))
     except (ValueError, OverflowError, RecursionError):
         return None
-    return _hashed(route, identity, owner, said)
-
-
-def _hashed(route: bytes, identity: bytes, owner: bytes, body: bytes) -> bytes:
-    # All but the last are JSON in one line, or our own word: no two lists run together to the same bytes.
-    return hashlib.sha256(b"\n".join((_FORM, route, identity, owner, body))).digest()
 
 
 def _meant(fields: dict[str, Any]) -> dict[str, Any]:

@@ -56,9 +56,10 @@ class Window:
             self.total -= self._amounts.popleft()
 
     def add(self, amount: int, now: float) -> None:
-        if amount <= 0:
-            return
-        tick = int(now * TICKS)
+        if amount > 0:
+            self.add_at(int(now * TICKS), amount)
+
+    def add_at(self, tick: int, amount: int) -> None:
         if self._ticks and self._ticks[-1] >= tick:
             self._amounts[-1] += amount
         else:
@@ -139,7 +140,7 @@ class Account:
         self.running += 1
         self.reserved += tokens
         if most:
-            requests.add(1, now)
+            requests.add_at(tick, 1)
         return True
 
     def end(self, client: Client, reserved: int, used: int, now: float) -> None:
