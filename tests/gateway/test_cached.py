@@ -121,7 +121,8 @@ class Stage:
     async def _serve(self, client: Client, work: Callable[[Reply], Awaitable[None]], key: bytes) -> None:
         found = self.cache.find(client.call, key)
         if found is None:
-            await self.cache.fill(client.call, key, client, work, lambda body, is_stream: self.is_complete)
+            flight = self.cache.open(client.call, key, client)
+            await self.cache.fill(flight, key, work(flight), lambda body, is_stream: self.is_complete)
         else:
             await self.cache.give(client.call, found, client)
 

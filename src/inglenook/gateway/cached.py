@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from inglenook.config.settings import CacheSettings, Settings
 from inglenook.errors import ShuttingDown
@@ -26,6 +27,7 @@ from inglenook.policy.cache_key import (
     upstream_identity,
 )
 from inglenook.policy.client import NOBODY
+from inglenook.runtime.lane import Route
 from inglenook.store.answer_file import AnswerFile
 from inglenook.store.answers import Answer, Answers
 from inglenook.store.file_stamps import stamps
@@ -35,9 +37,9 @@ from inglenook.wire.embeddings import EmbeddingRequest, Inputs
 from inglenook.wire.openai import ChatRequest, CompletionRequest, read_tail
 from inglenook.wire.rerank import Reranking
 
-Generation = ChatRequest | CompletionRequest
-
-
+G = TypeVar("G", ChatRequest, CompletionRequest)
+Ask = Callable[[Route, Call, G, bytes, Reply], Awaitable[None]]
+"""Has a generation's request answered, by the gateway behind the cache."""
 Work = Callable[[Reply], Awaitable[None]]
 """Makes the answer and gives it to the reply."""
 Check = Callable[[bytes, bool], bool]
@@ -101,15 +103,19 @@ class Cache:
         """
         return _join(found, call, reply) if isinstance(found, Flight) else _replay(call, found, reply)
 
-    async def fill(self, call: Call, key: bytes, reply: Reply, work: Work, check: Check) -> None:
-        """Do the work for ``call`` and all who join it; keep an answer that passes the ``check``."""
+    def open(self, call: Call, key: bytes, reply: Reply) -> Flight:
+        """What others may join from now on. ``fill`` has to follow at once."""
         call.cache = "miss"
         call.headers += _MISS
-        flight = Flight(call, reply, self._room, self.answers.largest)
-        self._flights[key] = flight
+        flight = self._flights[key] = Flight(call, reply, self._room, self.answers.largest)
         call.departed = flight.departed
+        return flight
+
+    async def fill(self, flight: Flight, key: bytes, work: Awaitable[None], check: Check) -> None:
+        """Do the work, whose reply is the ``flight``; keep an answer that passes the ``check``."""
+        call = flight.call
         try:
-            await work(flight)
+            await work
             self._keep(key, flight, check)
             flight.land()
         except asyncio.CancelledError:
@@ -147,30 +153,27 @@ class CachedGateway:
 
     def chat(self, call: Call, request: ChatRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/chat/completions``, as ``Gateway.chat`` has it."""
-        route = self._gateway.route(call, request.model, "chat")
-        work = partial(self._gateway.chat_on, route, call, request, body)
-        return self._answered(b"chat", call, request, body, reply, work)
+        return self._answered(b"chat", self._gateway.chat_on, call, request, body, reply)
 
     def complete(self, call: Call, request: CompletionRequest, body: bytes, reply: Reply) -> Awaitable[None]:
         """``POST /v1/completions``, as ``Gateway.complete`` has it."""
-        route = self._gateway.route(call, request.model, "chat")
-        work = partial(self._gateway.complete_on, route, call, request, body)
-        return self._answered(b"completions", call, request, body, reply, work)
+        return self._answered(b"completions", self._gateway.complete_on, call, request, body, reply)
 
     def _answered(
-        self, api: bytes, call: Call, request: Generation, body: bytes, reply: Reply, work: Work
+        self, api: bytes, ask: Ask[G], call: Call, request: G, body: bytes, reply: Reply
     ) -> Awaitable[None]:
-        """By the work, unless there is an answer. The call's model is known, and its client may use it."""
-        if not (self._sampled or is_repeatable(request, cold=call.model in self._cold)):
-            return work(reply)
-        call.stream = bool(request.stream)
-        key = self._keys.of(api, call, body, plain=is_plain(request))
+        route = self._gateway.route(call, request.model, "chat")
+        key = None
+        if self._sampled or is_repeatable(request, cold=call.model in self._cold):
+            call.stream = bool(request.stream)
+            key = self._keys.of(api, call, body, plain=is_plain(request))
         if key is None:
-            return work(reply)
+            return ask(route, call, request, body, reply)
         found = self._cache.find(call, key)
-        if found is None:
-            return self._cache.fill(call, key, reply, work, is_finished)
-        return self._cache.give(call, found, reply)
+        if found is not None:
+            return self._cache.give(call, found, reply)
+        flight = self._cache.open(call, key, reply)
+        return self._cache.fill(flight, key, ask(route, call, request, body, flight), is_finished)
 
 
 class CachedEmbeddings:
@@ -208,7 +211,8 @@ class CachedEmbeddings:
         if key is None:
             await work(reply)
         else:
-            await self._cache.fill(call, key, reply, work, is_good)
+            flight = self._cache.open(call, key, reply)
+            await self._cache.fill(flight, key, work(flight), is_good)
 
 
 class Keys:

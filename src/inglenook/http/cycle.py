@@ -94,7 +94,8 @@ class Cycle(RequestResponseCycle):
     def answer(self, headers: Lines, body: bytes) -> bool:
         if not self._may_begin():
             return False
-        self.transport.write(self._head(headers, b"content-length: %d" % len(body)) + body)
+        head = self._head(headers, b"content-length: %d" % len(body))
+        self.transport.write(b"".join((self._connection.ok(), head, body)))
         self.response_complete = True
         self.tell()
         self.on_response()
@@ -105,7 +106,7 @@ class Cycle(RequestResponseCycle):
             return False
         head = self._head(headers, b"transfer-encoding: chunked")
         self.chunked_encoding = True
-        self.transport.write(b"%b%x\r\n%b\r\n" % (head, len(events), events))
+        self.transport.write(b"%b%b%x\r\n%b\r\n" % (self._connection.ok(), head, len(events), events))
         return True
 
     def push(self, events: bytes) -> bool:
@@ -123,7 +124,7 @@ class Cycle(RequestResponseCycle):
         if len(head.translate(None, _CONTROLS)) != len(head) - 2 * (len(lines) - 1):
             raise RuntimeError("a header of the answer has a control character in it")
         self.response_started, self.waiting_for_100_continue = True, False
-        return self._connection.ok() + head
+        return head
 
 
 def _nothing() -> None:

@@ -128,13 +128,20 @@ class AccessLog:
 def line(call: Call, ended: float, stamp: str) -> Line:
     """The record of one request that ended at ``ended``, which is the time ``stamp``."""
     began = call.began
-    told = (stamp, call.request_id, call.method, call.route, call.status, call.outcome)
-    latency = _milliseconds(ended - began)
-    if not call.model:
-        made = Line("request", *told, latency, call.client.name)
-    else:
-        where = (call.model, call.instead_of, call.upstream, call.stream, call.attempts, call.cache)
-        made = Line("request", *told, latency, call.client.name, *where)
+    made = Line(
+        "request",
+        stamp,
+        call.request_id,
+        call.method,
+        call.route,
+        call.status,
+        call.outcome,
+        _milliseconds(ended - began),
+        call.client.name,
+    )
+    if call.model:
+        made.model, made.instead_of, made.upstream = call.model, call.instead_of, call.upstream
+        made.stream, made.attempts, made.cache = call.stream, call.attempts, call.cache
         if call.turn_at:
             made.queue_place, made.queue_ms = call.place, _milliseconds(call.waited)
         if call.first_at:
