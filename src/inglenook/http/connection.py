@@ -1,7 +1,8 @@
-"""One client's connection: uvicorn's, with the deadlines that it lacks and a short way for answers.
+"""One client's connection: uvicorn's, with the deadlines that it lacks and requests that cost less.
 
 uvicorn arms a timer only between requests, so a client that sends half a header, or half a body, keeps its
 connection for ever. Here every connection knows since when it has been waiting, and ``http.server`` looks.
+What a request is from its header to its answer is ``http.cycle``'s.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ SEND_SECONDS = 60.0
 """A client that reads nothing for so long is cut off."""
 KEEP_ALIVE_SECONDS = 75.0
 MAX_HEADER_BYTES = 32 * 1024
+_OFFER = frozenset((b"upgrade", b"http2-settings"))
+"""Headers of an offer to go on in another protocol, and options of ``connection`` that name them."""
 
 
 class Connection(HttpToolsProtocol):
@@ -78,13 +81,35 @@ class Connection(HttpToolsProtocol):
         if self.reading == "header":
             self.header_bytes += len(data)
         try:
-            self.parser.feed_data(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                self._decline(data[offer.args[0] :])
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
-        except httptools.HttpParserUpgrade:
-            pass  # there is nothing here to upgrade to; the request itself is answered as any other
+            self.logger.warning("a client sent what is no HTTP request")
+            self.send_400_response("This is no HTTP request.")
         if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("")
+
+    def _decline(self, rest: bytes) -> None:
+        """Go on with HTTP/1.1 where a client offers another protocol (RFC 9110, 7.8), as Java's does always.
+
+        The parser takes what follows such a header for the other protocol, and the request's body with it.
+        So it is given the request once more, without the offer.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("there is no proxy here")
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = [each.strip() for each in value.split(b",")]
+                value = b", ".join(each for each in options if each.lower() not in _OFFER)
+            if name not in _OFFER:
+                lines.append(b"%b: %b" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"\r\n".join((*lines, b"", rest)))
 
     def send_400_response(self, msg: str) -> None:
         too_large = "The request's header is too large."
@@ -106,6 +131,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.header_bytes > MAX_HEADER_BYTES and self._is_header_too_large():
             raise ValueError("a header that is too large")  # which ends the parser
+        if self.parser.should_upgrade():
+            return  # ``_decline`` follows
         self.reading, self.header_bytes = "body", 0
         parser, before = self.parser, self.cycle
         version = parser.get_http_version()
@@ -128,6 +155,8 @@ class Connection(HttpToolsProtocol):
         cycle.tell()
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self.reading, cycle = "", self.cycle
         if not cycle.response_complete:
             cycle.more_body = False
