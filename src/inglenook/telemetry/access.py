@@ -111,8 +111,14 @@ class AccessLog:
             held.append(self._loss(self.dropped - self._told))
             self._told = self.dropped
         if held:
+            held.append(b"")
+            lines = b"\n".join(held)
             try:
-                self._stream.write((b"\n".join(held) + b"\n").decode())
+                # A file's own buffer takes bytes as they are; only what is in memory has none.
+                if (buffer := getattr(self._stream, "buffer", None)) is not None:
+                    buffer.write(lines)
+                else:
+                    self._stream.write(lines.decode())
                 self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more: the log costs the log, no request
                 self._enabled = False
