@@ -223,10 +223,13 @@ class Tail(Struct):
         )
 
 
+_TAIL = msgspec.json.Decoder(Tail)
+
+
 def read_tail(payload: bytes) -> Tail | None:
     """``payload`` (a whole answer, or one event's data) as a ``Tail``; ``None`` when it is not one."""
     try:
-        return msgspec.json.decode(payload, type=Tail)
+        return _TAIL.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
