@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from inglenook.config.settings import LimitsSettings
 from inglenook.errors import AtCapacity, RateLimited
-from inglenook.http.asgi import Lines
 from inglenook.policy.client import NOBODY, Client
 from inglenook.policy.limits import Account, Refusal, Window, duration, estimate
 from inglenook.telemetry.call import Call
@@ -28,7 +27,7 @@ _FULL = duration(60.0).encode()
 class Standing:
     """One client's account, and what its answers say however much of it is used."""
 
-    __slots__ = ("_limits", "account", "admitted", "client")
+    __slots__ = ("_form", "account", "client")
 
     def __init__(self, client: Client) -> None:
         self.account = Account()
@@ -37,39 +36,35 @@ class Standing:
     def renew(self, client: Client) -> None:
         """Its key, or what its key may do, is another than last time."""
         self.client = client
-        self._limits: Lines = []
-        if most := client.requests_per_minute:
-            # Without a word behind: what many other servers and their clients call it.
-            self._limits += [b"x-ratelimit-limit-requests: %d" % most, b"x-ratelimit-limit: %d" % most]
-        if most := client.tokens_per_minute:
-            self._limits.append(b"x-ratelimit-limit-tokens: %d" % most)
-        self.admitted = [*self._limits, *self._resets(_FULL, _FULL)]
-        """What every answer to a request that was just admitted says."""
+        self._form = _form(client)
 
-    def refused(self, now: float) -> Lines:
-        """What an answer says to a request that was not."""
-        requests, tokens = self.account.requests, self.account.tokens
-        reset = _FULL if self.account.reserved else _reset(tokens, now)
-        return [*self._limits, *self._resets(_reset(requests, now), reset)]
-
-    def _resets(self, requests: bytes, tokens: bytes) -> Lines:
-        lines = []
-        if self.client.requests_per_minute:
-            lines.append(b"x-ratelimit-reset-requests: " + requests)
-        if self.client.tokens_per_minute:
-            lines.append(b"x-ratelimit-reset-tokens: " + tokens)
-        return lines
-
-    def say_what_is_left(self, lines: Lines) -> None:
-        """Add it, as the windows were when they were last looked at."""
+    def allowance(self, requests_reset: bytes = _FULL, tokens_reset: bytes = _FULL) -> bytes:
+        """What is left, as the windows were when they were last looked at: header lines."""
         client, account = self.client, self.account
-        if most := client.requests_per_minute:
-            left = most - account.requests.total
-            left = left if left > 0 else 0
-            lines += (b"x-ratelimit-remaining-requests: %d" % left, b"x-ratelimit-remaining: %d" % left)
-        if most := client.tokens_per_minute:
-            left = most - account.tokens.total - account.reserved
-            lines.append(b"x-ratelimit-remaining-tokens: %d" % (left if left > 0 else 0))
+        requests, tokens = client.requests_per_minute, client.tokens_per_minute
+        if requests and tokens:
+            left = max(0, requests - account.requests.total)
+            tokens_left = max(0, tokens - account.tokens.total - account.reserved)
+            return self._form % (left, left, requests_reset, tokens_left, tokens_reset)
+        if requests:
+            left = max(0, requests - account.requests.total)
+            return self._form % (left, left, requests_reset)
+        if tokens:
+            return self._form % (max(0, tokens - account.tokens.total - account.reserved), tokens_reset)
+        return b""
+
+
+def _form(client: Client) -> bytes:
+    form = b""
+    if most := client.requests_per_minute:
+        # Without a word behind: what many other servers and their clients call it.
+        form += b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-limit: %d\r\n" % (most, most)
+        form += b"x-ratelimit-remaining-requests: %d\r\nx-ratelimit-remaining: %d\r\n"
+        form += b"x-ratelimit-reset-requests: %b\r\n"
+    if most := client.tokens_per_minute:
+        form += b"x-ratelimit-limit-tokens: %d\r\n" % most
+        form += b"x-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
+    return form
 
 
 class Admission:
@@ -86,7 +81,7 @@ class Admission:
         self._unlimited = Standing(NOBODY)
 
     def enter(self, call: Call, headers: dict[bytes, bytes]) -> Standing:
-        """Admit a request, with the headers that its answer is to have in ``call.headers``; whose it is.
+        """Admit a request, with what its answer is to say of limits in ``call.allowance``; whose it is.
 
         ``leave`` has to be called when its answer has ended, however it did. Raises ``AtCapacity`` and
         ``RateLimited``.
@@ -113,8 +108,7 @@ class Admission:
         if not standing.account.admit(client, reserved, now):
             self._refuse(call, standing, reserved)
         call.reserved = reserved
-        call.headers += standing.admitted
-        standing.say_what_is_left(call.headers)
+        call.allowance = standing.allowance()
         self._running += 1
         return standing
 
@@ -122,8 +116,9 @@ class Admission:
         refusal = standing.account.refusal(standing.client, reserved, call.began)
         assert refusal is not None
         call.refused = refusal.limit
-        call.headers += standing.refused(call.began)
-        standing.say_what_is_left(call.headers)
+        account, now = standing.account, call.began
+        reset = _FULL if account.reserved else _reset(account.tokens, now)
+        call.allowance = standing.allowance(_reset(account.requests, now), reset)
         raise _rate_limited(refusal)
 
     def idle_seconds(self) -> float:

@@ -91,22 +91,23 @@ class Cycle(RequestResponseCycle):
         # Behind a pipelined request nothing is read, and so nothing heard, before its turn.
         self.flow.resume_reading()
 
-    def answer(self, headers: Lines, body: bytes) -> bool:
+    def answer(self, headers: Lines, allowance: bytes, body: bytes) -> bool:
         if not self._may_begin():
             return False
         head = self._head(headers, b"content-length: %d" % len(body))
-        self.transport.write(b"".join((self._connection.ok(), head, body)))
+        self.transport.write(b"".join((self._connection.ok(), allowance, head, body)))
         self.response_complete = True
         self.tell()
         self.on_response()
         return True
 
-    def begin(self, headers: Lines, events: bytes) -> bool:
+    def begin(self, headers: Lines, allowance: bytes, events: bytes) -> bool:
         if not self._may_begin():
             return False
         head = self._head(headers, b"transfer-encoding: chunked")
         self.chunked_encoding = True
-        self.transport.write(b"%b%b%x\r\n%b\r\n" % (self._connection.ok(), head, len(events), events))
+        begun = self._connection.ok()
+        self.transport.write(b"%b%b%b%x\r\n%b\r\n" % (begun, allowance, head, len(events), events))
         return True
 
     def push(self, events: bytes) -> bool:

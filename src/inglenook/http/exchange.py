@@ -38,12 +38,15 @@ class Direct(Protocol):
         """Have ``left`` called when the client has gone, until the answer is complete; ``None``: nobody."""
         ...
 
-    def answer(self, headers: Lines, body: bytes) -> bool:
-        """Send a complete answer with status 200, whose length it adds to the headers. Whether it did."""
+    def answer(self, headers: Lines, allowance: bytes, body: bytes) -> bool:
+        """Send a complete answer with status 200, whose length it adds to the headers. Whether it did.
+
+        ``allowance``: more of them, whole lines with their ends.
+        """
         ...
 
-    def begin(self, headers: Lines, events: bytes) -> bool:
-        """Begin an answer with status 200 by its first events. Whether it did."""
+    def begin(self, headers: Lines, allowance: bytes, events: bytes) -> bool:
+        """Begin an answer with status 200 by its first events. Headers as in ``answer``. Whether it did."""
         ...
 
     def push(self, events: bytes) -> bool:
@@ -162,7 +165,7 @@ class Exchange:
         events, self._kept = b"".join(self._kept), []
         if not self.started:
             headers = self._head(200, [b"content-type: " + self.call.stream_type, *_STREAMED])
-            if self._direct is not None and self._direct.begin(headers, events):
+            if self._direct is not None and self._direct.begin(headers, self.call.allowance, events):
                 return
             await self._start(200, headers)
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
@@ -171,7 +174,7 @@ class Exchange:
         headers = [b"content-type: " + content_type]
         if self._direct is None or len(body) >= self.compress_above or self.call.method == "HEAD":
             return self.answer(200, body, headers)
-        if self._direct.answer(self._head(200, headers), body):
+        if self._direct.answer(self._head(200, headers), self.call.allowance, body):
             return DONE
         return self.answer(200, body, headers)
 
@@ -188,7 +191,8 @@ class Exchange:
             body, headers = await compressed(self.headers.get(b"accept-encoding", b""), body, headers)
         headers = self._head(status, headers)
         is_head = self.call.method == "HEAD"
-        if status == 200 and not is_head and self._direct is not None and self._direct.answer(headers, body):
+        direct = self._direct if status == 200 and not is_head else None
+        if direct is not None and direct.answer(headers, self.call.allowance, body):
             return
         headers.append(b"content-length: %d" % len(body))
         await self._start(status, headers)
@@ -209,7 +213,8 @@ class Exchange:
 
     async def _start(self, status: int, headers: Lines) -> None:
         """Begin the answer ASGI's way, which has a header as a name and a value."""
-        pairs = [tuple(header.split(b": ", 1)) for header in headers]
+        lines = [*headers, *self.call.allowance.splitlines()]
+        pairs = [tuple(header.split(b": ", 1)) for header in lines]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     def _head(self, status: int, headers: Lines) -> Lines:

@@ -60,6 +60,8 @@ class Call:
     told how to cancel that task when they have left too."""
     headers: list[bytes] = field(default_factory=list)
     """What any layer adds to the head of the answer, whatever its status will be: lines, ``name: value``."""
+    allowance: bytes = b""
+    """The same of what its client may still have: whole lines of ours, each with its end."""
     trace: Trace | None = None
     """Whose trace it belongs to, if anybody's."""
 
