@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 
 from tests.parts.bert import MEAN, RANK, write_bert
 from tests.parts.server import Server, start
+
+
+def pytest_configure() -> None:
+    """Shells start what runs in the background with Ctrl-C ignored, and every program that we start inherits it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 StartServer = Callable[..., Server]
 
