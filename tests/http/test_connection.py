@@ -40,7 +40,7 @@ async def _connected(
     config.load()
 
     def connection() -> Connection:
-        made.append(Connection(Outbox(), config=config, server_state=state, app_state={}))
+        made.append(Connection(Outbox(), app, config=config, server_state=state, app_state={}))
         return made[-1]
 
     loop = asyncio.get_running_loop()
@@ -156,6 +156,16 @@ async def test_a_request_is_read_in_every_form_that_it_may_have(lines: bytes, at
         writer.write(REQUEST + b"next")
         await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(4) == b"next"
+
+
+async def test_requests_with_offers_are_answered_when_they_come_together_too() -> None:
+    """One behind the other in one packet: the parser stops at each."""
+    asked = b"POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 4\r\n\r\n"
+    async with _connected(_gathers) as (_, reader, writer), asyncio.timeout(10):
+        writer.write(asked + b"one_" + asked + b"two_" + asked + b"last")
+        for body in (b"one_", b"two_", b"last"):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await reader.readexactly(4) == body
 
 
 @pytest.mark.parametrize(

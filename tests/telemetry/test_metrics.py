@@ -345,3 +345,12 @@ def test_a_histogram_counts_a_value_at_its_bound_below_it() -> None:
     assert samples["bucket", "0.2"] == samples["bucket", "+Inf"] == samples["count", ""] == 1
     assert samples["bucket", "0.15"] == 0
     assert samples["sum", ""] == pytest.approx(0.2)
+
+
+def test_a_wait_counts_when_it_led_to_a_turn() -> None:
+    """One that was given up says nothing of how long a turn takes; one that had a turn at once waited for none."""
+    requests = Requests(["echo"])
+    for waited, turn_at in ((0.0, 100.1), (0.0, 100.1), (3.0, 103.0), (60.0, 0.0), (0.0, 0.0)):
+        requests.observe(call(waited=waited, turn_at=turn_at), 161.0)
+    queue = merged(requests.counted(), names.QUEUE)[CHAT, "echo"]
+    assert (queue.count, queue.counts[0], queue.total) == (3, 2, 3.0)

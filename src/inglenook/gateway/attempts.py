@@ -208,8 +208,9 @@ def _ended(upstream: Upstream | None, ticket: int, problem: BaseException | None
     if problem is None:
         upstream.breaker.succeeded(ticket)
         return
-    guilty = blame(problem) if isinstance(problem, InglenookError) else None
+    guilty = None
     if isinstance(problem, InglenookError):
+        guilty = blame(problem)
         _warn_of_key(upstream, problem)
     if guilty is None:
         upstream.breaker.abandoned(ticket)

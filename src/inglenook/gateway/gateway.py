@@ -356,7 +356,7 @@ def addressed(body: bytes, name: str, lane: Lane, route: Route, said: Addresses 
     an upstream whom to call.
     """
     if lane.upstream is not None:
-        refuse_addresses(said or body)
+        refuse_addresses(body if said is None else said)
     elif lane.model.id == route.model:
         return body  # an engine of ours knows one model, by whatever name
     return body if lane.model.id in (name, ANY) else with_model(body, lane.model.id)

@@ -48,13 +48,13 @@ class Connection(HttpToolsProtocol):
     cycle: Cycle
     """The newest request. One that was pipelined may still wait behind another."""
 
-    def __init__(self, outbox: Outbox, *args: Any, **named: Any) -> None:
+    def __init__(self, outbox: Outbox, answer: App, *args: Any, **named: Any) -> None:
+        """``answer``: what is asked in place of the app that ``named`` configures, which lives beside it."""
         super().__init__(*args, **named)
         self._outbox = outbox
+        self.app = cast(ASGI3Application, answer)
         self._own_headers: list[tuple[bytes, bytes]] | None = None
         self._ok = b""
-        # Ours has begun before we listen, and has no prefix here: its edge can be asked without more.
-        self.app = getattr(self.app, "edge", self.app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, Outgoing(transport, self._outbox)))
@@ -81,21 +81,24 @@ class Connection(HttpToolsProtocol):
         if self.reading == "header":
             self.header_bytes += len(data)
         try:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                self._decline(data[offer.args[0] :])
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as offer:
+                    data = self._declined(data[offer.args[0] :])
         except httptools.HttpParserError:
             self.logger.warning("a client sent what is no HTTP request")
             self.send_400_response("This is no HTTP request.")
         if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("")
 
-    def _decline(self, rest: bytes) -> None:
-        """Go on with HTTP/1.1 where a client offers another protocol (RFC 9110, 7.8), as Java's does always.
+    def _declined(self, rest: bytes) -> bytes:
+        """The request without its offer to go on in another protocol (RFC 9110, 7.8). Java's client makes one
+        with each. ``rest`` is what came behind the header.
 
-        The parser takes what follows such a header for the other protocol, and the request's body with it.
-        So it is given the request once more, without the offer.
+        The parser takes that for the other protocol, and the request's body with it. So a new one is to be
+        given what this returns. Raises ``httptools.HttpParserError`` for what cannot be declined.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
@@ -109,7 +112,7 @@ class Connection(HttpToolsProtocol):
                 lines.append(b"%b: %b" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.parser.feed_data(b"\r\n".join((*lines, b"", rest)))
+        return b"\r\n".join((*lines, b"", rest))
 
     def send_400_response(self, msg: str) -> None:
         too_large = "The request's header is too large."
@@ -132,7 +135,7 @@ class Connection(HttpToolsProtocol):
         if self.header_bytes > MAX_HEADER_BYTES and self._is_header_too_large():
             raise ValueError("a header that is too large")  # which ends the parser
         if self.parser.should_upgrade():
-            return  # ``_decline`` follows
+            return  # ``_declined`` follows
         self.reading, self.header_bytes = "body", 0
         parser, before = self.parser, self.cycle
         version = parser.get_http_version()

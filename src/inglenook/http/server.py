@@ -10,12 +10,12 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 import uvicorn
 
 from inglenook.config.settings import ServerSettings
-from inglenook.http.asgi import App
+from inglenook.http.asgi import App, Receive, Scope, Send
 from inglenook.http.connection import Connection
 from inglenook.runtime.outbox import Outbox
 
@@ -76,6 +76,15 @@ class Server(uvicorn.Server):
         self._on_end()
 
 
+class Served(Protocol):
+    """An app, whose ``edge`` alone is asked once its lifespan has begun: nothing else is left to do then."""
+
+    @property
+    def edge(self) -> App: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
 def listen(server: ServerSettings) -> socket.socket:
     """A bound socket, before anything is loaded. Raises ``OSError`` when the port is taken."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
@@ -92,7 +101,7 @@ def listen(server: ServerSettings) -> socket.socket:
 
 
 def serve(
-    app: App,
+    app: Served,
     server: ServerSettings,
     listener: socket.socket,
     on_end: Callable[[], None],
@@ -106,7 +115,7 @@ def serve(
     """
     config = uvicorn.Config(
         app,
-        http=cast(type[asyncio.Protocol], partial(Connection, Outbox())),
+        http=cast(type[asyncio.Protocol], partial(Connection, Outbox(), app.edge)),
         ws="none",
         lifespan="on",
         loop="inglenook.http.tls:Loop",

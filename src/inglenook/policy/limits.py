@@ -60,6 +60,7 @@ class Window:
             self.add_at(int(now * TICKS), amount)
 
     def add_at(self, tick: int, amount: int) -> None:
+        """The same for an ``amount`` above 0, by the tick."""
         if self._ticks and self._ticks[-1] >= tick:
             self._amounts[-1] += amount
         else:
@@ -125,7 +126,10 @@ class Account:
         return None
 
     def admit(self, client: Client, tokens: int, now: float) -> bool:
-        """Note a request that is thought to need ``tokens``, unless it has to wait: see ``refusal``."""
+        """Note a request that is thought to need ``tokens``, unless ``refusal`` has a reason why not.
+
+        The same rules in one step, since every request comes by here and few are refused.
+        """
         tick, requests, used = int(now * TICKS), self.requests, self.tokens
         if tick != requests.at:
             requests.slide(tick)

@@ -84,10 +84,10 @@ class Series:
         self.latency.add(ended - call.began)
         if not call.model:
             return
-        if not call.waited:
-            self.at_once += call.turn_at > 0
-        else:
+        if call.turn_at and call.waited:
             self.queue.add(call.waited)
+        elif call.turn_at:
+            self.at_once += 1
         if call.attempts > 1:
             self.retries += call.attempts - 1
         # What the response cache gave was generated, and counted, before.
