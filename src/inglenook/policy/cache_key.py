@@ -4,8 +4,8 @@ The key is a SHA-256 of everything that may change the answer, so nothing of a p
 What we do not know is taken to matter: a field that is new to us makes a miss, never a wrong hit.
 
 A program that asks again writes the same bytes again, so the bytes are what is compared. To compare the
-meaning, a body has to be read and written anew, which cost more than all else in the cache together
-(docs/performance.md); that is done where a body says what the answer does not depend on.
+meaning, a body has to be read and written anew, which cost a tenth of a request (docs/performance.md);
+that is done where a body says what the answer does not depend on.
 """
 
 from __future__ import annotations
